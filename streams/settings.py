@@ -1,0 +1,27 @@
+"""The one module that reads the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What a process of the pipeline takes from its environment.
+
+    ``KAPPA_HOME``: the one folder of state, default ``.kappa`` in the working folder.
+    ``KAFKA_BOOTSTRAP_SERVERS``: a Kafka to use in place of the embedded broker.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="KAPPA_", extra="ignore")
+
+    home: Path = Path(".kappa")
+    bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    training_ranks: int = 2
+
+    def pipeline_home(self, name: str) -> Path:
+        """Return the folder of one pipeline's state (snapshots, segments, models, online store)."""
+        return self.home.resolve() / "pipelines" / name

@@ -1,0 +1,161 @@
+"""The topics of a pipeline: names, configuration, creation and the check at start."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from streams.errors import BrokerError, TopicMismatchError
+
+KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
+COMPACTED = {"cleanup.policy": "compact"}
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as the pipeline needs it: name, number of partitions, configuration."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The names of pipeline ``name``'s topics; ``definition`` is the features' version."""
+
+    name: str
+    definition: int = 1
+
+    @property
+    def events(self) -> str:
+        """What is predicted on; keeps everything."""
+        return f"{self.name}.events.v1"
+
+    @property
+    def labels(self) -> str:
+        """What turned out; keeps everything."""
+        return f"{self.name}.labels.v1"
+
+    @property
+    def features(self) -> str:
+        """One feature record per valid event."""
+        return f"{self.name}.features.v{self.definition}"
+
+    @property
+    def predictions(self) -> str:
+        """One answer per feature record, exactly once for read_committed readers."""
+        return f"{self.name}.predictions.v1"
+
+    @property
+    def shadow(self) -> str:
+        """Answers of versions in shadow."""
+        return f"{self.name}.shadow.v1"
+
+    @property
+    def alerts(self) -> str:
+        """What the monitors found."""
+        return f"{self.name}.alerts.v1"
+
+    @property
+    def metrics(self) -> str:
+        """Figures of closed monitor windows."""
+        return f"{self.name}.metrics.v1"
+
+    @property
+    def models(self) -> str:
+        """The control log: versions and their stages, compacted by key."""
+        return f"{self.name}.models.v1"
+
+    @property
+    def commands(self) -> str:
+        """Retrain, advance."""
+        return f"{self.name}.commands.v1"
+
+    def specs(self, partitions: int) -> list[TopicSpec]:
+        """Return what to create: keyed topics with ``partitions``, control topics with one."""
+        keyed = [self.events, self.labels, self.features, self.predictions, self.shadow]
+        single = [self.alerts, self.metrics, self.commands]
+        return [
+            *(TopicSpec(topic, partitions, KEEP_FOREVER) for topic in keyed),
+            *(TopicSpec(topic, 1, KEEP_FOREVER) for topic in single),
+            TopicSpec(self.models, 1, COMPACTED),
+            *(TopicSpec(dead_letter_topic(t), 1, KEEP_FOREVER) for t in (self.events, self.labels)),
+        ]
+
+    def group(self, role: str) -> str:
+        """Return the consumer group of a role, ``<pipeline>.<role>.v<definition>``."""
+        return f"{self.name}.{role}.v{self.definition}"
+
+
+def dead_letter_topic(topic: str) -> str:
+    """Return the name of the topic that takes the records of ``topic`` nobody can use."""
+    return f"{topic}.dlq"
+
+
+def ensure_topics(bootstrap: str, specs: Iterable[TopicSpec], replication: int = 1) -> None:
+    """Create what is missing and check what exists.
+
+    Raises:
+        TopicMismatchError: an existing topic has another number of partitions or configuration.
+        BrokerError: the broker can't be reached or refuses.
+    """
+    wanted = {spec.name: spec for spec in specs}
+    admin = connect_admin(bootstrap)
+    try:
+        existing = set(admin.list_topics())
+        missing = {
+            spec.name: {
+                "num_partitions": spec.partitions,
+                "replication_factor": replication,
+                "configs": spec.config,
+            }
+            for spec in wanted.values()
+            if spec.name not in existing
+        }
+        if missing:
+            try:
+                admin.create_topics(missing, wait_for_metadata=True)
+            except TopicAlreadyExistsError:  # another process was quicker: check what it made
+                existing = set(admin.list_topics())
+        check = [spec for spec in wanted.values() if spec.name in existing]
+        if check:
+            _check_existing(admin, check)
+    except KafkaError as error:
+        raise BrokerError(f"Kafka at {bootstrap} refused to prepare the topics: {error}") from error
+    finally:
+        admin.close()
+
+
+def connect_admin(bootstrap: str) -> KafkaAdminClient:
+    """Return an administration client; raises BrokerError where nobody answers."""
+    try:
+        return KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+    except (KafkaError, ValueError) as error:
+        raise BrokerError(
+            f"no Kafka answers at {bootstrap} ({error}): start one there, correct "
+            "KAFKA_BOOTSTRAP_SERVERS, or unset it to use the embedded broker"
+        ) from error
+
+
+def _check_existing(admin: KafkaAdminClient, specs: list[TopicSpec]) -> None:
+    described = {d["name"]: d for d in admin.describe_topics([spec.name for spec in specs])}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
+    configs = admin.describe_configs(resources, config_filter="all")["topic"]
+    for spec in specs:
+        partitions = len(described[spec.name]["partitions"])
+        if partitions != spec.partitions:
+            raise TopicMismatchError(
+                f"topic {spec.name} has {partitions} partitions, the pipeline declares "
+                f"{spec.partitions}: keys would move between partitions, so declare "
+                f"partitions={partitions}, or give the pipeline another name"
+            )
+        for key, value in spec.config.items():
+            actual = configs[spec.name].get(key, {}).get("value")
+            if actual != value:
+                raise TopicMismatchError(
+                    f"topic {spec.name} has {key}={actual}, the pipeline needs {value} "
+                    f"(the log is the source of truth): kafka-configs --alter --entity-type topics "
+                    f"--entity-name {spec.name} --add-config {key}={value}"
+                )
