@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2
+    replication: int = 1
 
     def pipeline_home(self, name: str) -> Path:
         """Return the folder of one pipeline's state (snapshots, segments, models, online store)."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from typing import TYPE_CHECKING
 
 from streams.errors import BrokerError, TopicMismatchError
+
+if TYPE_CHECKING:
+    from kafka.admin import KafkaAdminClient
 
 KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
@@ -101,6 +102,8 @@ def ensure_topics(bootstrap: str, specs: Iterable[TopicSpec], replication: int =
         TopicMismatchError: an existing topic has another number of partitions or configuration.
         BrokerError: the broker can't be reached or refuses.
     """
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
     wanted = {spec.name: spec for spec in specs}
     admin = connect_admin(bootstrap)
     try:
@@ -128,8 +131,11 @@ def ensure_topics(bootstrap: str, specs: Iterable[TopicSpec], replication: int =
         admin.close()
 
 
-def connect_admin(bootstrap: str) -> KafkaAdminClient:
+def connect_admin(bootstrap: str) -> "KafkaAdminClient":
     """Return an administration client; raises BrokerError where nobody answers."""
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
     try:
         return KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
     except (KafkaError, ValueError) as error:
@@ -139,7 +145,9 @@ def connect_admin(bootstrap: str) -> KafkaAdminClient:
         ) from error
 
 
-def _check_existing(admin: KafkaAdminClient, specs: list[TopicSpec]) -> None:
+def _check_existing(admin: "KafkaAdminClient", specs: list[TopicSpec]) -> None:
+    from kafka.admin import ConfigResource, ConfigResourceType
+
     described = {d["name"]: d for d in admin.describe_topics([spec.name for spec in specs])}
     resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
     configs = admin.describe_configs(resources, config_filter="all")["topic"]

@@ -1,1 +1,5 @@
-def main() -> None: ...
+"""The command line."""
+
+from kappa.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,44 @@
+"""The command ``kappa``: collects the commands, prints errors that are meant for the user."""
+
+import logging
+import os
+import sys
+
+import structlog
+import typer
+
+from streams.errors import KappaError
+
+app = typer.Typer(
+    name="kappa",
+    help="A Kappa-architecture machine-learning pipeline: one log, from events to drift alerts.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line; errors meant for the user end it with status 1 and one message."""
+    configure_logging(os.environ.get("KAPPA_LOG_LEVEL", "info"))
+    try:
+        app()
+    except KappaError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+def configure_logging(level: str) -> None:
+    """Send all logs to stderr, one line each; the tools' own chatter only from warnings on."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s"
+    )
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+    )
