@@ -12,7 +12,7 @@ from features.definition import (
     Sum,
     TimeSinceLast,
 )
-from kappa.pipeline import Pipeline
+from serving.pipeline import Pipeline
 from serving.spec import DataDrift, Performance
 from streams.expressions import Above, Equals, Value
 from streams.stream import EventStream, LabelStream

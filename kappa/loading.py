@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from kappa.pipeline import Pipeline
+from serving.pipeline import Pipeline
 from streams.errors import ConfigurationError
 
 

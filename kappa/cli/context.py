@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kappa.pipeline import Pipeline
+    from serving.pipeline import Pipeline
     from streams.settings import Settings
 
 DEFAULT_PIPELINE = "examples.citibike"

@@ -1,0 +1,233 @@
+"""Plays a stream through a running pipeline, faster than life but in event-time order.
+
+One step of event time at a time: (1) produce it, (2) wait until features, inference, shadow and
+monitor have drained, (3) say by an ``advance`` command that event time has got there, (4) wait
+until the monitor has closed its windows and the trainer has answered, (5) wait until a new model
+is active. Only then the next step is played, so the same input gives the same models.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from streams.control import ControlFollower, ControlWriter, decode_model_events
+from streams.errors import BrokerError
+from streams.positions import PositionReader
+from streams.rollout import Rollout
+from streams.topics import Topics
+from streams.wire import Advance, Alert, Registered, StageChanged, TrainingRefused
+
+if TYPE_CHECKING:
+    from streams.wire import ModelEvent, Positions
+
+POLL_S = 0.01
+STALL_S = 300.0
+
+
+class Playable(Protocol):
+    """A stream that can be produced up to a point of event time."""
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was produced."""
+        ...
+
+    def peek_time_ms(self) -> int:
+        """Return the event time of the next record."""
+        ...
+
+    def play_until(self, time_ms: int) -> "DeliveredLike":
+        """Produce everything before ``time_ms`` and wait for delivery."""
+        ...
+
+
+class DeliveredLike(Protocol):
+    """Counts of what was delivered."""
+
+    @property
+    def events(self) -> int:
+        """Events delivered."""
+        ...
+
+    @property
+    def labels(self) -> int:
+        """Labels delivered."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the play stands; handed to the observer after every change."""
+
+    event_time_ms: int = 0
+    events: int = 0
+    labels: int = 0
+    features: int = 0
+    predictions: int = 0
+    lag: int = 0
+    doing: str = "starting"
+    live: int = 0
+    alerts: int = 0
+    news: tuple[str, ...] = ()
+
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass
+class Conductor:
+    """Plays one stream. ``check`` raises when a process of the pipeline is beyond help.
+
+    ``first_in_shadow`` keeps the first model answering in shadow, for comparison; so does
+    ``frozen_at_ms`` with the model that is live at that event time.
+    """
+
+    bootstrap: str
+    topics: Topics
+    partitions: int
+    step_ms: int
+    player: Playable
+    observer: Observer
+    check: Callable[[], None]
+    frozen_at_ms: int | None = None
+    first_in_shadow: bool = True
+    stall_s: float = STALL_S
+    progress: Progress = field(default_factory=Progress)
+    rollout: Rollout = field(default_factory=Rollout)
+    frozen_version: int | None = None
+    first_version: int | None = None
+
+    def run(self) -> None:
+        """Play to the end. Raises BrokerError where nothing moves for ``stall_s`` seconds."""
+        self._positions = PositionReader(self.bootstrap)
+        self._models = ControlFollower(self.bootstrap, self.topics.models)
+        self._alerts = ControlFollower(self.bootstrap, self.topics.alerts)
+        self._writer = ControlWriter(self.bootstrap)
+        try:
+            while not self.player.done:
+                tick_ms = (self.player.peek_time_ms() // self.step_ms + 1) * self.step_ms
+                tick_ms = max(tick_ms, self.progress.event_time_ms)
+                self._play_step(tick_ms)
+        finally:
+            self._positions.close()
+            self._models.close()
+            self._alerts.close()
+
+    def _play_step(self, tick_ms: int) -> None:
+        self._tell(doing="playing")
+        delivered = self.player.play_until(tick_ms)
+        self._tell(
+            event_time_ms=tick_ms,
+            events=self.progress.events + delivered.events,
+            labels=self.progress.labels + delivered.labels,
+        )
+        self._drain()
+        command = Advance(command_id=f"advance-{tick_ms}", event_time_ms=tick_ms)
+        self._writer.append_command(self.topics.commands, command)
+        self._await_group("monitor", {self.topics.commands: 1}, "closing windows")
+        self._await_group("trainer", {self.topics.commands: 1}, "training")
+        self._read_control_logs()
+        self._await_activation(self.rollout.live, "live")
+        self._keep_for_comparison(tick_ms)
+
+    def _drain(self) -> None:
+        keyed = self.partitions
+        self._await_group("features", {self.topics.events: keyed}, "computing features")
+        features = {self.topics.features: keyed}
+        self._await_group("inference", features, "predicting")
+        self._await_group("shadow", features, "predicting in shadow")
+        inputs = {self.topics.predictions: keyed, self.topics.labels: keyed, **features}
+        self._await_group("monitor", inputs, "monitoring")
+        ends = self._positions.ends(features)
+        self._tell(features=sum(ends[self.topics.features].values()))
+
+    def _await_group(self, role: str, topics: dict[str, int], doing: str) -> None:
+        """Wait until ``role``'s group has committed the ends of ``topics``."""
+        group = self.topics.group(role)
+
+        def lag() -> int:
+            return sum(self._positions.lag(group, topics).values())
+
+        self._await(lag, f"{doing} ({role})")
+
+    def _await(self, lag: Callable[[], int], doing: str) -> None:
+        smallest: int | None = None
+        deadline = time.monotonic() + self.stall_s
+        while (now := lag()) > 0:
+            if smallest is None or now < smallest:
+                smallest = now
+                deadline = time.monotonic() + self.stall_s
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"nothing moved for {self.stall_s:.0f} s while {doing}, lag {now}: "
+                    "see the processes' log files"
+                )
+            self.check()
+            self._tell(doing=doing, lag=now)
+            time.sleep(POLL_S)
+        self._tell(lag=0)
+
+    def _await_activation(self, version: int, stage: str) -> None:
+        if version == 0:
+            return
+
+        def missing() -> int:
+            self._read_control_logs()
+            found = any(key[:2] == (version, stage) for key in self.rollout.activated)
+            return 0 if found else 1
+
+        self._await(missing, f"switching to model {version} ({stage})")
+
+    def _keep_for_comparison(self, tick_ms: int) -> None:
+        if self.rollout.live == 0:
+            return
+        if self.first_in_shadow and self.first_version is None:
+            self.first_version = self.rollout.live
+            self._to_shadow(self.first_version, "the first model, for comparison")
+        # The step that contains the moment is played with the version frozen before it.
+        due = self.frozen_at_ms is not None and tick_ms + self.step_ms > self.frozen_at_ms
+        if due and self.frozen_version is None:
+            self.frozen_version = self.rollout.live
+            self._to_shadow(self.frozen_version, "the frozen model, for comparison")
+
+    def _to_shadow(self, version: int, reason: str) -> None:
+        if version in self.rollout.shadows:
+            return
+        ends = self._positions.ends({self.topics.features: self.partitions})[self.topics.features]
+        since: Positions = {str(partition): end for partition, end in sorted(ends.items())}
+        event = StageChanged(version=version, stage="shadow", reason=reason, since=since)
+        self._writer.append_model_event(self.topics.models, event)
+        self._await_activation(version, "shadow")
+
+    def _read_control_logs(self) -> None:
+        events = decode_model_events(self._models.catch_up())
+        self.rollout = self.rollout.apply_all(events)
+        alerts = [msgspec.json.decode(value, type=Alert) for value in self._alerts.catch_up()]
+        news = [*map(describe_event, events), *(f"ALERT {alert.cause}" for alert in alerts)]
+        if news:
+            self._tell(
+                live=self.rollout.live,
+                alerts=self.progress.alerts + len(alerts),
+                news=tuple(text for text in news if text),
+            )
+
+    def _tell(self, **changes: object) -> None:
+        self.progress = replace(self.progress, **{"news": (), **changes})  # type: ignore[arg-type]
+        self.observer(self.progress)
+
+
+def describe_event(event: "ModelEvent") -> str:
+    """Return a line for people about a control event, empty where it is of no interest."""
+    match event:
+        case Registered():
+            loss = event.metrics.get("log_loss", float("nan"))
+            return f"model {event.version} trained, log loss {loss:.4f} on later data"
+        case StageChanged():
+            return f"model {event.version} → {event.stage}: {event.reason}"
+        case TrainingRefused():
+            return f"training refused: {event.reason}"
+        case _:
+            return ""

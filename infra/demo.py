@@ -1,0 +1,130 @@
+"""The demonstration: a whole pipeline on this machine, a stream played through it, a summary."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from infra.broker import EmbeddedBroker
+from infra.conductor import Conductor, Observer, Playable
+from infra.supervisor import Supervisor
+from serving.audit import run_audit
+from serving.outcome import read_alerts, read_answers, read_labels
+from serving.pipeline import Pipeline
+from serving.summary import Answers, after_first_training, models, periods
+from streams.durations import seconds
+from streams.errors import ConfigurationError
+from streams.positions import PositionReader
+from streams.settings import Settings
+from streams.topics import Topics, ensure_topics
+
+ROLES = ("features", "inference", "shadow", "monitor", "trainer")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is played: a pipeline, the module that declares it, and the moment to freeze at."""
+
+    pipeline: Pipeline
+    module: str
+    settings: Settings
+    frozen_at_ms: int | None = None
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Return settings with a state folder of the demo's own, ``<home>/demo``."""
+    return settings.model_copy(update={"home": settings.home.resolve() / "demo"})
+
+
+@contextmanager
+def demo_broker(settings: Settings) -> Iterator[str]:
+    """Yield the address of a fresh embedded broker, or of the configured one.
+
+    What an earlier demo left in its folder is removed, so that every demo begins at nothing.
+    """
+    if settings.bootstrap_servers:
+        yield settings.bootstrap_servers
+        return
+    broker = EmbeddedBroker(settings.home)
+    if broker.running():
+        raise ConfigurationError(
+            f"a demo already runs in {settings.home}: wait for it, or set KAPPA_HOME to another "
+            "folder for this one"
+        )
+    shutil.rmtree(settings.home, ignore_errors=True)
+    try:
+        yield broker.start()
+    finally:
+        broker.stop()
+
+
+def run_demo(demo: Demo, bootstrap: str, player: Playable, observer: Observer) -> dict[str, Any]:
+    """Play the stream through the running pipeline and return the summary."""
+    began = time.monotonic()
+    pipeline, topics = demo.pipeline, demo.pipeline.topics
+    ensure_topics(bootstrap, pipeline.topic_specs, demo.settings.replication)
+    _refuse_used_topics(bootstrap, topics, pipeline.events.partitions)
+    with Supervisor(ROLES, demo.module, pipeline.name, demo.settings, bootstrap) as supervisor:
+        conductor = Conductor(
+            bootstrap=bootstrap,
+            topics=topics,
+            partitions=pipeline.events.partitions,
+            step_ms=seconds(pipeline.step) * 1000,
+            player=player,
+            observer=observer,
+            check=supervisor.check,
+            frozen_at_ms=demo.frozen_at_ms,
+        )
+        conductor.run()
+    return _summary(demo, bootstrap, conductor, time.monotonic() - began)
+
+
+def _summary(
+    demo: Demo, bootstrap: str, conductor: Conductor, seconds_taken: float
+) -> dict[str, Any]:
+    pipeline, topics = demo.pipeline, demo.pipeline.topics
+    partitions = pipeline.events.partitions
+    live = read_answers(bootstrap, topics.predictions, partitions)
+    shadow = read_answers(bootstrap, topics.shadow, partitions)
+    labels = read_labels(bootstrap, topics.labels, partitions, pipeline.labels)
+    alerts = read_alerts(bootstrap, topics)
+    columns: dict[str, Answers] = {"live": live}
+    if conductor.first_version is not None:
+        columns["first"] = shadow.only(conductor.first_version)
+    if conductor.frozen_version is not None:
+        columns["frozen"] = shadow.only(conductor.frozen_version)
+    audit = run_audit(bootstrap, topics, partitions)
+    return {
+        "pipeline": pipeline.name,
+        "events": conductor.progress.events,
+        "labels": conductor.progress.labels,
+        "predictions": audit.predictions,
+        "dead_letters": audit.dead_letters,
+        "audit": {"ok": audit.ok, "lines": audit.lines},
+        "alerts": [msgspec.to_builtins(alert) for alert in alerts],
+        "models": models(list(conductor.rollout.versions.values())),
+        "first_version": conductor.first_version,
+        "frozen_version": conductor.frozen_version,
+        "after_first_training": after_first_training(live, labels, pipeline.baseline),
+        "periods": periods(columns, labels, alerts, pipeline.timezone, pipeline.baseline),
+        "seconds": round(seconds_taken, 1),
+    }
+
+
+def _refuse_used_topics(bootstrap: str, topics: Topics, partitions: int) -> None:
+    positions = PositionReader(bootstrap)
+    try:
+        ends = positions.ends({topics.events: partitions, topics.models: 1})
+    finally:
+        positions.close()
+    used = [topic for topic, by_partition in ends.items() if sum(by_partition.values())]
+    if used:
+        raise ConfigurationError(
+            f"{', '.join(used)} at {bootstrap} already hold records: a demo begins at nothing; "
+            "delete the pipeline's topics, or unset KAFKA_BOOTSTRAP_SERVERS to use a fresh "
+            "embedded broker"
+        )

@@ -1,0 +1,182 @@
+"""What a run came to, per period: how well each model answered, alerts, versions. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.wire import Alert, Registered
+
+CLIP = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Predictions of one column of the summary; all sequences have the same length n."""
+
+    event_ids: list[str]
+    scores: NDArray[np.float64]
+    versions: NDArray[np.int64]
+    event_times_ms: NDArray[np.int64]
+
+    def only(self, version: int) -> "Answers":
+        """Return the answers of one model version."""
+        chosen = np.flatnonzero(self.versions == version)
+        return Answers(
+            [self.event_ids[i] for i in chosen],
+            self.scores[chosen],
+            self.versions[chosen],
+            self.event_times_ms[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels that arrived, in order of arrival; sequences of the same length."""
+
+    event_ids: list[str]
+    targets: NDArray[np.float64]
+    known_ms: NDArray[np.int64]
+
+    def by_event(self) -> dict[str, float]:
+        """Return event id → target; the first label of an event counts."""
+        pairs = zip(reversed(self.event_ids), self.targets[::-1].tolist(), strict=True)
+        return dict(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Mean scores over ``n`` labelled answers; None where there are none."""
+
+    n: int
+    brier: float | None = None
+    log_loss: float | None = None
+    accuracy: float | None = None
+
+
+def score(scores: NDArray[np.float64], targets: NDArray[np.float64]) -> Score:
+    """Return the mean proper scores and the accuracy at 0.5; NaN targets are left out.
+
+    Brier: mean of (p − y)²; log loss: mean of −ln of the probability given to what happened.
+    """
+    known = ~np.isnan(targets)
+    p, y = scores[known], targets[known]
+    if not len(p):
+        return Score(0)
+    clipped = np.clip(p, CLIP, 1 - CLIP)
+    losses = -(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))
+    return Score(
+        n=len(p),
+        brier=float(np.mean((p - y) ** 2)),
+        log_loss=float(np.mean(losses)),
+        accuracy=float(np.mean((p >= 0.5) == (y == 1))),
+    )
+
+
+def last_label_score(answers: Answers, labels: Labels, truth: Mapping[str, float]) -> Score:
+    """Return the score of the no-change rule: the label that arrived last answers.
+
+    A label counts for an event when it was known at or before the event's time.
+    """
+    order = np.argsort(labels.known_ms, kind="stable")
+    latest = np.searchsorted(labels.known_ms[order], answers.event_times_ms, side="right") - 1
+    rule = labels.targets[order][np.maximum(latest, 0)] if len(order) else np.zeros(0)
+    targets = _targets(answers, truth)
+    targets = np.where(latest >= 0, targets, np.nan)
+    return score(rule, targets) if len(rule) else Score(0)
+
+
+def periods(
+    columns: Mapping[str, Answers],
+    labels: Labels,
+    alerts: Sequence[Alert],
+    timezone: str,
+    baseline: str | None,
+) -> list[dict[str, Any]]:
+    """Return one row per calendar month (of event time, in ``timezone``), oldest first.
+
+    ``columns`` maps "live" and the names of versions shown beside it to their answers. A row has
+    period, events, labelled, alerts, versions and a score per column.
+    """
+    truth = labels.by_event()
+    zone = ZoneInfo(timezone)
+    months = {name: _months(answers.event_times_ms, zone) for name, answers in columns.items()}
+    raised = [_month(alert.window.end_ms - 1, zone) for alert in alerts]
+    rows = []
+    for month in sorted(set(months["live"])):
+        row: dict[str, Any] = {"period": month, "alerts": raised.count(month)}
+        for name, answers in columns.items():
+            part = _take(answers, np.flatnonzero(months[name] == month))
+            result = score(part.scores, _targets(part, truth))
+            if name == "live":
+                row["events"] = len(part.event_ids)
+                row["labelled"] = result.n
+                row["versions"] = sorted(set(part.versions.tolist()))
+                if baseline == "last_label":
+                    row["no_change"] = _figures(last_label_score(part, labels, truth))
+            row[name] = _figures(result)
+        rows.append(row)
+    return rows
+
+
+def after_first_training(
+    live: Answers, labels: Labels, baseline: str | None
+) -> dict[str, dict[str, Any]]:
+    """Return the scores over all events that a trained version answered."""
+    truth = labels.by_event()
+    trained = _take(live, np.flatnonzero(live.versions > 0))
+    result = {"live": _figures(score(trained.scores, _targets(trained, truth)))}
+    if baseline == "last_label":
+        result["no_change"] = _figures(last_label_score(trained, labels, truth))
+    return result
+
+
+def models(registered: Sequence[Registered]) -> list[dict[str, Any]]:
+    """Return version, metrics and manifest of each model, without what differs between runs."""
+    return [
+        {
+            "version": event.version,
+            "command_id": event.command_id,
+            "metrics": event.metrics,
+            "sha256": event.sha256,
+            "manifest": event.manifest,
+        }
+        for event in sorted(registered, key=lambda event: event.version)
+    ]
+
+
+def _figures(result: Score) -> dict[str, Any]:
+    return {
+        "n": result.n,
+        "brier": result.brier,
+        "log_loss": result.log_loss,
+        "accuracy": result.accuracy,
+    }
+
+
+def _take(answers: Answers, chosen: NDArray[np.intp]) -> Answers:
+    return Answers(
+        [answers.event_ids[i] for i in chosen],
+        answers.scores[chosen],
+        answers.versions[chosen],
+        answers.event_times_ms[chosen],
+    )
+
+
+def _targets(answers: Answers, truth: Mapping[str, float]) -> NDArray[np.float64]:
+    get = truth.get
+    return np.array([get(i, np.nan) for i in answers.event_ids], dtype=np.float64)
+
+
+def _month(time_ms: int, zone: ZoneInfo) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(zone).strftime("%Y-%m")
+
+
+def _months(times_ms: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.str_]:
+    hours, inverse = np.unique(times_ms // 3_600_000, return_inverse=True)
+    names = np.array([_month(int(hour) * 3_600_000, zone) for hour in hours], dtype="U7")
+    return names[inverse] if len(names) else names
