@@ -9,6 +9,7 @@
     ├── TopicMismatchError  an existing topic differs from what the pipeline needs
     ├── SourceError         an input file can't be read
     ├── StateError          a snapshot or a stored object is damaged
+    ├── WorkerError         a process of the pipeline keeps dying
     ├── TrainingError       a training run can't start or failed
     └── ModelError          a model package is missing, damaged or does not fit
 """
@@ -40,6 +41,10 @@ class SourceError(KappaError):
 
 class StateError(KappaError):
     """A snapshot or a stored object is damaged."""
+
+
+class WorkerError(KappaError):
+    """A process of the pipeline keeps dying."""
 
 
 class TrainingError(KappaError):

@@ -12,12 +12,16 @@ class Settings(BaseSettings):
 
     ``KAPPA_HOME``: the one folder of state, default ``.kappa`` in the working folder.
     ``KAFKA_BOOTSTRAP_SERVERS``: a Kafka to use in place of the embedded broker.
+    ``KAPPA_BROKER_PORT``: the embedded broker's port, default any free one.
+    ``KAPPA_BROKER_HEAP_MB``: the limit of the embedded broker's Java heap, in MB.
     """
 
     model_config = SettingsConfigDict(env_prefix="KAPPA_", extra="ignore")
 
     home: Path = Path(".kappa")
     bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    broker_port: int | None = Field(default=None, ge=1, le=65_535)
+    broker_heap_mb: int = Field(default=512, ge=64)
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2
