@@ -1,0 +1,175 @@
+"""Feature records: columns in memory, plain JSON on the features topic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definition import Definition, kind_of
+from streams.batch import LogBatch
+from streams.errors import StateError
+from streams.stream import EventStream
+from streams.wire import Source
+
+_UNREADABLE = (ValueError, TypeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """Columns of n feature records of one partition, log order; all sequences have length n.
+
+    ``source_offsets`` (n,) are the events' offsets in the same partition of the events topic.
+    ``numeric`` (n, numeric features) holds NaN for missing, ``categories`` one list of n texts per
+    category feature with ``""`` for missing, both in the definition's order of names;
+    ``groups`` one list of n texts per group field.
+    """
+
+    partition: int
+    event_ids: list[str]
+    entities: list[str]
+    event_times_ms: NDArray[np.int64]
+    source_offsets: NDArray[np.int64]
+    numeric: NDArray[np.float64]
+    categories: list[list[str]]
+    groups: list[list[str]]
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.event_ids)
+
+
+class FeatureCodec:
+    """JSON of the features topic ↔ :class:`FeatureRows`, for one definition.
+
+    A value is ``{"event_id", "entity", "event_time_ms", "definition", "source": {"partition",
+    "offset"}, "features": {name: number | null | text}, "groups": {field: text}}``, keys in this
+    order, features in the definition's; the same rows give the same bytes.
+    """
+
+    def __init__(self, definition: Definition, events: EventStream) -> None:
+        definition.check_against(events)
+        self._version = definition.version
+        kinds = [kind_of(feature) for feature in definition.features.values()]
+        self._is_numeric = [kind == "numeric" for kind in kinds]
+        types = [float | None if numeric else str for numeric in self._is_numeric]
+        self._features = _struct("Features", list(definition.features), types)
+        self._groups = _struct("Groups", list(definition.groups), [str] * len(definition.groups))
+        self._record = msgspec.defstruct(
+            "FeatureRecord",
+            [
+                ("event_id", str),
+                ("entity", str),
+                ("event_time_ms", int),
+                ("definition", int),
+                ("source", Source),
+                ("features", self._features),
+                ("groups", self._groups),
+            ],
+            frozen=True,
+            gc=False,
+            forbid_unknown_fields=True,
+        )
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(self._record)
+
+    def encode(self, rows: FeatureRows) -> list[bytes]:
+        """Return the records' values, one per row."""
+        n = len(rows)
+        numeric = iter(rows.numeric.T.tolist())
+        categories = iter(rows.categories)
+        columns = [
+            next(numeric) if is_numeric else next(categories) for is_numeric in self._is_numeric
+        ]
+        groups = map(self._groups, *rows.groups) if rows.groups else repeat(self._groups(), n)
+        records = map(
+            self._record,
+            rows.event_ids,
+            rows.entities,
+            rows.event_times_ms.tolist(),
+            repeat(self._version),
+            map(Source, repeat(rows.partition), rows.source_offsets.tolist()),
+            map(self._features, *columns),
+            groups,
+        )
+        # One buffer for all is quicker than one call per record, and JSON holds no raw newline.
+        return self._encoder.encode_lines(list(records)).split(b"\n")[:n]
+
+    def decode(self, batch: LogBatch) -> FeatureRows:
+        """Return the records of a batch of the features topic.
+
+        Raises:
+            StateError: a value is not a feature record of this definition and partition.
+        """
+        records = self._decode_values(batch)
+        self._check(batch, records)
+        features = list(map(attrgetter("features"), records))
+        columns = [
+            list(map(attrgetter(name), features)) for name in self._features.__struct_fields__
+        ]
+        numeric = [c for c, is_numeric in zip(columns, self._is_numeric, strict=True) if is_numeric]
+        matrix = np.empty((len(records), len(numeric)), dtype=np.float64)
+        for i, column in enumerate(numeric):
+            matrix[:, i] = column
+        groups = list(map(attrgetter("groups"), records))
+        return FeatureRows(
+            partition=batch.partition,
+            event_ids=list(map(attrgetter("event_id"), records)),
+            entities=list(map(attrgetter("entity"), records)),
+            event_times_ms=np.array(list(map(attrgetter("event_time_ms"), records)), np.int64),
+            source_offsets=np.array(list(map(attrgetter("source.offset"), records)), np.int64),
+            numeric=matrix,
+            categories=[
+                c for c, is_numeric in zip(columns, self._is_numeric, strict=True) if not is_numeric
+            ],
+            groups=[list(map(attrgetter(name), groups)) for name in self._groups.__struct_fields__],
+        )
+
+    def _decode_values(self, batch: LogBatch) -> list[Any]:
+        decode = self._decoder.decode
+        try:
+            return [decode(value) for value in batch.values]  # type: ignore[arg-type]
+        except _UNREADABLE:
+            for row, value in enumerate(batch.values):
+                try:
+                    decode(value)  # type: ignore[arg-type]
+                except _UNREADABLE as error:
+                    raise _foreign(batch, row, str(error)) from error
+            raise
+
+    def _check(self, batch: LogBatch, records: Sequence[Any]) -> None:
+        wanted = (self._version, batch.partition)
+        found = list(map(attrgetter("definition", "source.partition"), records))
+        if found.count(wanted) != len(found):
+            row = next(i for i, pair in enumerate(found) if pair != wanted)
+            raise _foreign(
+                batch,
+                row,
+                f"it is of definition v{found[row][0]}, events partition "
+                f"{found[row][1]}; definition v{wanted[0]}, partition {wanted[1]} was expected",
+            )
+
+
+def _struct(name: str, fields: list[str], types: list[Any]) -> type[msgspec.Struct]:
+    """Return a struct whose JSON keys are ``fields``, whatever Python reserves."""
+    attributes = [f"f{i}" for i in range(len(fields))]
+    return msgspec.defstruct(
+        name,
+        list(zip(attributes, types, strict=True)),
+        rename=dict(zip(attributes, fields, strict=True)),
+        frozen=True,
+        gc=False,
+        forbid_unknown_fields=True,
+    )
+
+
+def _foreign(batch: LogBatch, row: int, why: str) -> StateError:
+    return StateError(
+        f"{batch.topic}, partition {batch.partition}, offset {int(batch.offsets[row])} is no "
+        f"feature record of this pipeline: {why}; another program wrote to the topic, or the "
+        "definition changed without a new version"
+    )
