@@ -14,7 +14,12 @@ import structlog
 from streams.errors import BrokerError
 
 KAFKA_VERSION = "4.4.0"
-KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+# Kafka logs through SLF4J and its jar brings no binding: without the second it is silent. They are
+# resolved one by one, since together the resolver picks kafka-clients 3.9.1.
+KAFKA = (
+    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5",
+)
 CACHE = "classpath.json"
 
 
@@ -27,7 +32,7 @@ def kafka_classpath(folder: Path) -> str:
     jars = cached_jars(folder)
     if jars is None:
         jars = _resolve()
-        content = {"kafka": KAFKA, "jars": {str(jar): jar.stat().st_size for jar in jars}}
+        content = {"kafka": list(KAFKA), "jars": {str(jar): jar.stat().st_size for jar in jars}}
         _write(folder / CACHE, json.dumps(content, indent=1))
     return os.pathsep.join(map(str, jars))
 
@@ -36,7 +41,7 @@ def cached_jars(folder: Path) -> list[Path] | None:
     """Return the jars found at an earlier start, None unless all are still there, whole."""
     try:
         content = json.loads((folder / CACHE).read_text())
-        if content["kafka"] != KAFKA:
+        if content["kafka"] != list(KAFKA):
             return None
         if any(Path(jar).stat().st_size != size for jar, size in content["jars"].items()):
             return None
@@ -73,7 +78,8 @@ def _build(update: bool = False) -> list[Path]:
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
-            return [Path(jar) for jar in jgo.build(KAFKA, update=update).all_jars]
+            found = [jgo.build(coordinate, update=update).all_jars for coordinate in KAFKA]
+        return list({Path(jar).name: Path(jar) for jars in found for jar in jars}.values())
     # The resolver raises whatever its HTTP client, XML parser or file system does.
     except Exception as error:
         raise BrokerError(
