@@ -11,7 +11,7 @@ from streams.batch import LogBatch
 from streams.errors import BrokerError
 from streams.kafka_client import consumer
 
-POLL_S = 1.0
+POLL_S = 0.1
 STALL_S = 30.0
 MAX_BATCH = 10_000
 
@@ -71,9 +71,10 @@ def _read_partition(
     client: Consumer, topic: str, partition: int, first: int, end: int
 ) -> Iterator[LogBatch]:
     client.assign([TopicPartition(topic, partition, first)])
-    silent_s = 0.0
+    silent_s, position = 0.0, first
     while True:
-        messages = client.consume(MAX_BATCH, POLL_S)
+        # It waits for as many as it is asked for: never ask beyond the end.
+        messages = client.consume(min(MAX_BATCH, end - position), POLL_S)
         silent_s = 0.0 if messages else silent_s + POLL_S
         if silent_s >= STALL_S:
             raise BrokerError(
@@ -81,7 +82,9 @@ def _read_partition(
             )
         records, reached = _split(messages, end)
         if records:
-            yield to_batch(records)
+            batch = to_batch(records)
+            position = batch.next_offset
+            yield batch
         if reached:
             return
 
