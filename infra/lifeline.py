@@ -1,6 +1,5 @@
 """A process that must not outlive the one that started it."""
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -10,26 +9,36 @@ import time
 
 PR_SET_PDEATHSIG = 1
 POLL_S = 1.0
+GRACE_S = 20.0
 
 
-def die_with_parent(parent_pid: int, with_signal: signal.Signals = signal.SIGTERM) -> None:
-    """Have ``with_signal`` sent to this process when the process ``parent_pid`` ends.
+def end_with_parent(parent_pid: int, grace_s: float = GRACE_S) -> None:
+    """Have this process asked to stop (SIGTERM) when process ``parent_pid`` ends, however it ends.
 
-    On Linux the kernel sends it, however the parent ends, even killed; strictly, when the parent's
-    *thread* that started us ends, so that thread must live as long. Elsewhere a thread of ours
-    looks once a second whether we have another parent.
+    On Linux the kernel does it at once; strictly, when the parent's *thread* that started us ends,
+    so that thread must live as long. Elsewhere a thread of ours looks once a second. What has not
+    stopped ``grace_s`` seconds later is killed, with what it started itself.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0) == 0:
-            if os.getppid() != parent_pid:  # it had ended before we asked
-                os.kill(os.getpid(), with_signal)
-            return
-    threading.Thread(target=_watch, args=(parent_pid, with_signal), daemon=True).start()
+    asked = sys.platform == "linux" and _ask_kernel()
+    if asked and os.getppid() != parent_pid:  # it had ended before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
+    watcher = threading.Thread(
+        target=_watch, args=(parent_pid, asked, grace_s), name="lifeline", daemon=True
+    )
+    watcher.start()
 
 
-def _watch(parent_pid: int, with_signal: signal.Signals) -> None:
+def _ask_kernel() -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) == 0)
+
+
+def _watch(parent_pid: int, asked: bool, grace_s: float) -> None:
     while os.getppid() == parent_pid:
         time.sleep(POLL_S)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(os.getpid(), with_signal)
+    if not asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace_s)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

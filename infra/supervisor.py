@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -83,6 +84,7 @@ class Supervisor:
         roles: the roles to run, one process each.
         policy: when to restart, when to give up.
         stop_within_s: after that long, processes that were asked to stop are killed.
+        command: role → command line; by default ``kappa worker``.
 
     The processes end with this one, even when it is killed (:mod:`infra.lifeline`).
     """
@@ -96,9 +98,10 @@ class Supervisor:
         roles: Sequence[str] = ROLES,
         policy: RestartPolicy | None = None,
         stop_within_s: float = 30.0,
+        command: Callable[[str], list[str]] | None = None,
     ) -> None:
         self.logs = settings.pipeline_home(name) / "logs"
-        self._module = module
+        self._command = command or partial(worker_command, module)
         self._environment = {
             **os.environ,
             "KAPPA_HOME": str(settings.home.resolve()),
@@ -190,12 +193,8 @@ class Supervisor:
         self._log.debug("process started", role=worker.role, pid=worker.process.pid)
 
     def _popen(self, role: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable, "-m", "kappa", "worker", role,
-            "-p", self._module, "--parent-pid", str(os.getpid()),
-        ]  # fmt: skip
         return subprocess.Popen(
-            command,
+            self._command(role),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -245,6 +244,14 @@ class Supervisor:
             self._log.warning("process did not stop in time, killed", role=worker.role)
         _signal_group(process, signal.SIGKILL)
         process.wait()
+
+
+def worker_command(module: str, role: str) -> list[str]:
+    """Return the command line of a role's process that ends when this one does."""
+    return [
+        sys.executable, "-m", "kappa", "worker", role,
+        "-p", module, "--parent-pid", str(os.getpid()),
+    ]  # fmt: skip
 
 
 def _signal_group(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:

@@ -12,6 +12,7 @@ class Settings(BaseSettings):
 
     ``KAPPA_HOME``: the one folder of state, default ``.kappa`` in the working folder.
     ``KAFKA_BOOTSTRAP_SERVERS``: a Kafka to use in place of the embedded broker.
+    ``KAPPA_WORKER``: this process's lasting name among those of its role, default the host's.
     ``KAPPA_BROKER_PORT``: the embedded broker's port, default any free one.
     ``KAPPA_BROKER_HEAP_MB``: the limit of the embedded broker's Java heap, in MB.
     """
@@ -20,6 +21,7 @@ class Settings(BaseSettings):
 
     home: Path = Path(".kappa")
     bootstrap_servers: str | None = Field(default=None, validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    worker: str | None = None
     broker_port: int | None = Field(default=None, ge=1, le=65_535)
     broker_heap_mb: int = Field(default=512, ge=64)
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
