@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from streams.files import CSV, PARQUET, find_files
 from streams.merging import concatenate, cut, in_order, merge
 from streams.recording import Recording
-from streams.rows import optional_ints, record_times, recording_of
+from streams.rows import optional_ints, record_times, recording_of, torn_recording
 from streams.tables import plain_values, read_tables
 
 TIMEZONE = "America/New_York"
@@ -38,8 +38,11 @@ def read(path: Path) -> Iterator[Recording]:
 
 def _read_file(file: Path) -> Iterator[Recording]:
     """Yield one file's events and labels in order; a month of trips is held in memory."""
-    trips = pa.concat_tables(read_tables(file, COLUMNS))
-    recording = in_order(trips_to_recording(trips))
+    torn: list[str] = []
+    trips = pa.concat_tables(read_tables(file, COLUMNS, (), torn))
+    rows = trips_to_recording(trips)
+    last_ms = int(rows.timestamps_ms.max(initial=0))
+    recording = in_order(concatenate([rows, torn_recording(torn, False, last_ms)]))
     for start in range(0, len(recording), _ROWS):
         yield cut(recording, start, start + _ROWS)
 

@@ -52,3 +52,17 @@ def optional_ints(values: NDArray[np.int64], valid: NDArray[np.bool_]) -> list[i
     for row in np.flatnonzero(~valid).tolist():
         plain[row] = None
     return plain
+
+
+def torn_recording(lines: Sequence[str], is_label: bool, time_ms: int) -> Recording:
+    """Return lines that are no rows as records: the log keeps them, and they end as dead letters.
+
+    ``time_ms`` is the record timestamp of all of them, a valid time before.
+    """
+    count = len(lines)
+    return Recording(
+        np.full(count, time_ms, np.int64),
+        np.full(count, is_label),
+        [None] * count,
+        [line.encode() for line in lines],
+    )

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-import structlog
 from numpy.typing import NDArray
 
 from streams.errors import SourceError
@@ -29,22 +28,26 @@ _MISSING_CELLS = ["", "NaN", "nan", "null"]
 
 
 def read_tables(
-    path: Path, required: Sequence[str], optional: Sequence[str] = ()
+    path: Path, required: Sequence[str], optional: Sequence[str], torn: list[str]
 ) -> Iterator[pa.Table]:
     """Yield the file in pieces, with the columns ``required`` and those of ``optional`` it has.
 
-    Lines of a CSV file with too many or too few cells are left out, with a warning in the log.
+    Lines of a CSV file with too many or too few cells are no rows: they are appended to ``torn``
+    as they are, in the order of the file.
 
     Raises:
         SourceError: the file can't be read, has no rows, or lacks a required column.
     """
-    source = _parquet_tables if has_suffix(path, PARQUET) else _csv_tables
     rows = 0
-    for table in source(path, required, optional):
+    if has_suffix(path, PARQUET):
+        tables = _parquet_tables(path, required, optional)
+    else:
+        tables = _csv_tables(path, required, optional, torn)
+    for table in tables:
         rows += table.num_rows
         if table.num_rows:
             yield table
-    if not rows:
+    if not rows and not torn:
         raise SourceError(f"{path} is empty: it has a header but no rows")
 
 
@@ -90,14 +93,15 @@ def plain_values(column: pa.ChunkedArray, kind: Kind) -> list[Any]:
     return _with_missing(column, 0)
 
 
-def _csv_tables(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[pa.Table]:
+def _csv_tables(
+    path: Path, required: Sequence[str], optional: Sequence[str], torn: list[str]
+) -> Iterator[pa.Table]:
     with open_binary(path) as file:
         header = _csv_header(path, file.readline())
     columns = _choose(path, header, required, optional)
-    skipped: list[str] = []
 
     def skip(row: pa_csv.InvalidRow) -> str:
-        skipped.append(f"{row.actual_columns} cells in place of {row.expected_columns}: {row.text}")
+        torn.append(row.text)
         return "skip"
 
     with open_binary(path) as file, reading(path):
@@ -119,11 +123,6 @@ def _csv_tables(path: Path, required: Sequence[str], optional: Sequence[str]) ->
             raise
         for batch in reader:
             yield pa.Table.from_batches([batch])
-    if skipped:
-        structlog.get_logger().warning(
-            "lines left out: wrong number of cells",
-            file=str(path), lines=len(skipped), first=skipped[0][:200],
-        )  # fmt: skip
 
 
 def _csv_header(path: Path, line: bytes) -> list[str]:
