@@ -9,13 +9,14 @@ is active. Only then the next step is played, so the same input gives the same m
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader
+from streams.producing import Player
 from streams.rollout import Rollout
 from streams.topics import Topics
 from streams.wire import Advance, Alert, Registered, StageChanged, TrainingRefused
@@ -25,37 +26,6 @@ if TYPE_CHECKING:
 
 POLL_S = 0.01
 STALL_S = 300.0
-
-
-class Playable(Protocol):
-    """A stream that can be produced up to a point of event time."""
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was produced."""
-        ...
-
-    def peek_time_ms(self) -> int:
-        """Return the event time of the next record."""
-        ...
-
-    def play_until(self, time_ms: int) -> "DeliveredLike":
-        """Produce everything before ``time_ms`` and wait for delivery."""
-        ...
-
-
-class DeliveredLike(Protocol):
-    """Counts of what was delivered."""
-
-    @property
-    def events(self) -> int:
-        """Events delivered."""
-        ...
-
-    @property
-    def labels(self) -> int:
-        """Labels delivered."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +59,7 @@ class Conductor:
     topics: Topics
     partitions: int
     step_ms: int
-    player: Playable
+    player: Player
     observer: Observer
     check: Callable[[], None]
     frozen_at_ms: int | None = None
@@ -107,10 +77,8 @@ class Conductor:
         self._alerts = ControlFollower(self.bootstrap, self.topics.alerts)
         self._writer = ControlWriter(self.bootstrap)
         try:
-            while not self.player.done:
-                tick_ms = (self.player.peek_time_ms() // self.step_ms + 1) * self.step_ms
-                tick_ms = max(tick_ms, self.progress.event_time_ms)
-                self._play_step(tick_ms)
+            while (next_ms := self.player.peek_time_ms()) is not None:
+                self._play_step((next_ms // self.step_ms + 1) * self.step_ms)
         finally:
             self._positions.close()
             self._models.close()
@@ -141,8 +109,12 @@ class Conductor:
         self._await_group("shadow", features, "predicting in shadow")
         inputs = {self.topics.predictions: keyed, self.topics.labels: keyed, **features}
         self._await_group("monitor", inputs, "monitoring")
-        ends = self._positions.ends(features)
-        self._tell(features=sum(ends[self.topics.features].values()))
+        ends = self._positions.ends(features)[self.topics.features]
+        answered = self._positions.committed(self.topics.group("inference"))
+        self._tell(
+            features=sum(ends.values()),
+            predictions=sum(answered.get(self.topics.features, {}).values()),
+        )
 
     def _await_group(self, role: str, topics: dict[str, int], doing: str) -> None:
         """Wait until ``role``'s group has committed the ends of ``topics``."""
@@ -166,7 +138,8 @@ class Conductor:
                     "see the processes' log files"
                 )
             self.check()
-            self._tell(doing=doing, lag=now)
+            starting = "" if self.progress.predictions else "waiting for the processes: "
+            self._tell(doing=starting + doing, lag=now)
             time.sleep(POLL_S)
         self._tell(lag=0)
 

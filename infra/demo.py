@@ -2,27 +2,27 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from serving.audit import run_audit
 
 from infra.broker import EmbeddedBroker
-from infra.conductor import Conductor, Observer, Playable
+from infra.conductor import Conductor, Observer
 from infra.supervisor import Supervisor
-from serving.audit import run_audit
 from serving.outcome import read_alerts, read_answers, read_labels
 from serving.pipeline import Pipeline
 from serving.summary import Answers, after_first_training, models, periods
 from streams.durations import seconds
 from streams.errors import ConfigurationError
 from streams.positions import PositionReader
+from streams.producing import Player, SourceProducer
+from streams.recording import Recording
 from streams.settings import Settings
 from streams.topics import Topics, ensure_topics
-
-ROLES = ("features", "inference", "shadow", "monitor", "trainer")
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,16 @@ def demo_broker(settings: Settings) -> Iterator[str]:
         broker.stop()
 
 
-def run_demo(demo: Demo, bootstrap: str, player: Playable, observer: Observer) -> dict[str, Any]:
+def run_demo(
+    demo: Demo, bootstrap: str, recordings: Iterable[Recording], observer: Observer
+) -> dict[str, Any]:
     """Play the stream through the running pipeline and return the summary."""
     began = time.monotonic()
     pipeline, topics = demo.pipeline, demo.pipeline.topics
     ensure_topics(bootstrap, pipeline.topic_specs, demo.settings.replication)
     _refuse_used_topics(bootstrap, topics, pipeline.events.partitions)
-    with Supervisor(ROLES, demo.module, pipeline.name, demo.settings, bootstrap) as supervisor:
+    player = Player(recordings, SourceProducer(bootstrap, topics, "kappa/demo"))
+    with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap) as supervisor:
         conductor = Conductor(
             bootstrap=bootstrap,
             topics=topics,

@@ -35,20 +35,19 @@ def demo(
     from infra.demo import Demo, demo_broker, demo_settings, run_demo
     from kappa.loading import load_pipeline
     from kappa.screen import DemoScreen, print_summary
-    from kappa.source import open_source
+    from kappa.source import recordings_of
     from streams.settings import Settings
 
     declared = load_pipeline(pipeline)
     settings = demo_settings(Settings())
-    player_for = open_source(declared, events, seed, scale)
+    recordings = recordings_of(declared, events, seed, scale)
     frozen_at_ms = None
     if compare_frozen_at is not None:
         local = compare_frozen_at.replace(tzinfo=ZoneInfo(declared.timezone))
         frozen_at_ms = int(local.timestamp() * 1000)
     with DemoScreen(declared) as screen, demo_broker(settings) as bootstrap:
         plan = Demo(declared, pipeline, settings, frozen_at_ms)
-        with player_for(bootstrap) as player:
-            summary = run_demo(plan, bootstrap, player, screen.update)
+        summary = run_demo(plan, bootstrap, recordings, screen.update)
     if as_json:
         typer.echo(json.dumps(summary))
     else:

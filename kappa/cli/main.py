@@ -1,5 +1,6 @@
 """The command ``kappa``: collects the commands, prints errors that are meant for the user."""
 
+import importlib
 import logging
 import os
 import sys
@@ -16,6 +17,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+for _name in ("demo", "up", "produce", "train", "replay", "predictions", "alerts", "audit", "doctor", "worker"):
+    try:
+        app.command(_name)(getattr(importlib.import_module(f"kappa.cli.{_name}"), _name))
+    except ModuleNotFoundError:
+        pass
 
 
 def main() -> None:

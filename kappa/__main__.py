@@ -1,0 +1,5 @@
+"""``python -m kappa``: the command line."""
+
+from kappa.cli import main
+
+main()
