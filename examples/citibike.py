@@ -10,20 +10,24 @@ from msgspec import Meta, Struct
 
 from examples.citibike_demo import generate
 from examples.citibike_source import TIMEZONE, read
-from features.definition import (
+from kappa import (
+    Above,
     Category,
     Count,
+    DataDrift,
     DayOfWeek,
     Definition,
+    Equals,
+    EventStream,
     HourOfDay,
+    LabelStream,
     Mean,
+    Model,
+    Performance,
+    Pipeline,
     TimeSinceLast,
+    Training,
 )
-from kappa.pipeline import Pipeline
-from serving.spec import DataDrift, Performance
-from streams.expressions import Above, Equals
-from streams.stream import EventStream, LabelStream
-from training.spec import Model, Training
 
 
 class TripStart(Struct, frozen=True):

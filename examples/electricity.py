@@ -14,18 +14,28 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from features.definition import DayOfWeek, Definition, HourOfDay, Mean, Minus, Number
-from kappa.pipeline import Pipeline
-from serving.spec import DataDrift
+from kappa import (
+    DataDrift,
+    DayOfWeek,
+    Definition,
+    Equals,
+    EventStream,
+    HourOfDay,
+    LabelStream,
+    Mean,
+    Minus,
+    Model,
+    Number,
+    Pipeline,
+    Training,
+    Value,
+)
 from streams.errors import SourceError
-from streams.expressions import Equals, Value
 from streams.files import CSV, find_files
 from streams.merging import concatenate, cut, in_order
 from streams.recording import Recording
 from streams.rows import recording_of
-from streams.stream import EventStream, LabelStream
 from streams.tables import plain_values, read_tables
-from training.spec import Model, Training
 
 
 class HalfHour(Struct, frozen=True):

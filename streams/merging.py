@@ -93,6 +93,16 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
     )
 
 
+def first_records(recordings: Iterable[Recording], records: int) -> Iterator[Recording]:
+    """Yield the first ``records`` records."""
+    left = records
+    for recording in recordings:
+        if left <= 0:
+            return
+        yield cut(recording, 0, left)
+        left -= len(recording)
+
+
 def _pick(recording: Recording, order: NDArray[np.int64]) -> Recording:
     positions = order.tolist()
     if len(positions) < 2:

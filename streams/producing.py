@@ -74,6 +74,11 @@ class SourceProducer:
             message_timeout_ms=int(timeout_s * 1000),
         )
 
+    @property
+    def delivered(self) -> Delivered:
+        """How much the broker has confirmed so far, in all."""
+        return Delivered(*self._confirmed)
+
     def send(self, recording: Recording) -> None:
         """Queue all records of ``recording``; waits while the queue is full.
 
@@ -88,6 +93,7 @@ class SourceProducer:
             np.maximum(recording.timestamps_ms, 1).tolist(),  # 0 means "now" to the client
             strict=True,
         )
+        self._producer.poll(0)
         for number, (label, value, key, timestamp_ms) in enumerate(records, 1):
             partition = -1 if key is not None else 0
             arguments = (self._topics[label], value, key, partition, self._on_delivery[label])
@@ -115,7 +121,7 @@ class SourceProducer:
         self._check()
         if waiting:
             raise self._failed(f"no answer within {self._timeout_s:.0f} s")
-        return Delivered(*self._confirmed)
+        return self.delivered
 
     def _confirm(self, label: int) -> Callable[[KafkaError | None, Message[bytes, bytes]], None]:
         confirmed, failures = self._confirmed, self._failures
@@ -197,16 +203,6 @@ class Player:
             if self._held is None:
                 return None
         return self._held
-
-
-def limited(recordings: Iterable[Recording], records: int) -> Iterator[Recording]:
-    """Yield the first ``records`` records."""
-    left = records
-    for recording in recordings:
-        if left <= 0:
-            return
-        yield cut(recording, 0, left)
-        left -= len(recording)
 
 
 def _cloud_event(kind: str, source: str) -> Headers:

@@ -1,7 +1,7 @@
 """``kappa produce``: files, or a generated stream, into the pipeline's source topics."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,13 +74,12 @@ def produce(
     )
 
 
-def _begun(recordings: "Iterable[Recording]") -> "Iterable[Recording]":
+def _begun(recordings: "Iterator[Recording]") -> "Iterator[Recording]":
     from itertools import chain
 
-    iterator = iter(recordings)
     with suppress(StopIteration):
-        return chain([next(iterator)], iterator)
-    return ()
+        return chain([next(recordings)], recordings)
+    return iter(())
 
 
 def _deliver(
