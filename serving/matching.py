@@ -1,0 +1,253 @@
+"""Joins answers with labels by event id, as either comes first, and with the events' groups.
+
+One table holds a row per event id; each input fills its columns; a row whose needed columns are
+all filled is a match and is handed out once. Work per batch runs in C (dictionary look-ups mapped
+over columns, then numpy), not in Python per event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import compress, repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import StateError
+
+ANSWERED, LABELLED, GROUPED, MATCHED = 1, 2, 4, 8
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """n events whose answer and label are both known, in no particular order.
+
+    ``label_times_ms`` (n,) is when the label arrived; ``groups`` (n, G) are the codes given with
+    the events, in the declared order of groups.
+    """
+
+    scores: Floats
+    labels: Floats
+    label_times_ms: Ints
+    versions: Ints
+    groups: Ints
+
+    def __len__(self) -> int:
+        """Return the number of matches."""
+        return len(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A label that no prediction can answer any more, and where it stands in the labels topic."""
+
+    event_id: str
+    partition: int
+    offset: int
+
+
+class Matcher:
+    """The table. ``groups`` is how many group fields an event has; 0 waits for none.
+
+    A row whose event and label both lie ``horizon_ms`` or more before the end given to
+    :meth:`expire` is forgotten, at the latest half a horizon later.
+    """
+
+    def __init__(self, groups: int, horizon_ms: int) -> None:
+        self._horizon_ms = horizon_ms
+        self._needed = ANSWERED | LABELLED | (GROUPED if groups else 0)
+        self._rows: dict[str, int] = {}
+        self._next = 0
+        self._columns = _columns(groups, 1024)
+        self._touched: list[Ints] = []
+        self._compacted = 0
+
+    def __len__(self) -> int:
+        """Return how many event ids the table holds."""
+        return len(self._rows)
+
+    def add_answers(
+        self, event_ids: list[str], scores: Floats, versions: Ints, event_times_ms: Ints
+    ) -> None:
+        """Take predictions; of several for one event the first counts."""
+        rows, first = self._fresh(event_ids, ANSWERED)
+        self._columns["score"][rows] = scores[first]
+        self._columns["version"][rows] = versions[first]
+        self._note_time(rows, event_times_ms[first])
+
+    def add_groups(self, event_ids: list[str], codes: Ints, event_times_ms: Ints) -> None:
+        """Take the group codes (n, G) of events; repeats change nothing."""
+        rows, first = self._fresh(event_ids, GROUPED)
+        self._columns["groups"][rows] = codes[first]
+        self._note_time(rows, event_times_ms[first])
+
+    def add_labels(
+        self, event_ids: list[str], labels: Floats, times_ms: Ints, partition: int, offsets: Ints
+    ) -> Mask:
+        """Take labels of one partition and return which of them are duplicates, shape (n,).
+
+        A label is a duplicate where its event already has one. The same record read again (same
+        partition and offset) is none, and changes nothing.
+        """
+        rows, first = self._fresh(event_ids, LABELLED)
+        columns = self._columns
+        columns["label"][rows] = labels[first]
+        columns["label_time"][rows] = times_ms[first]
+        columns["partition"][rows] = partition
+        columns["offset"][rows] = offsets[first]
+        self._note_time(rows, times_ms[first])
+        if len(first) == len(event_ids):
+            return np.zeros(len(event_ids), dtype=bool)
+        every = self._rows_of(event_ids)
+        same = (columns["partition"][every] == partition) & (columns["offset"][every] == offsets)
+        duplicate: Mask = ~same
+        return duplicate
+
+    def take_matches(self) -> Matches:
+        """Return what has become complete since the last call."""
+        touched = np.unique(np.concatenate(self._touched)) if self._touched else np.empty(0, int)
+        self._touched = []
+        columns = self._columns
+        done = touched[(columns["flags"][touched] & (self._needed | MATCHED)) == self._needed]
+        columns["flags"][done] |= MATCHED
+        return Matches(
+            columns["score"][done],
+            columns["label"][done].astype(np.float64),
+            columns["label_time"][done],
+            columns["version"][done].astype(np.int64),
+            columns["groups"][done].astype(np.int64),
+        )
+
+    def expire(self, end_ms: int, grace_ms: int) -> list[Orphan]:
+        """Return the labels that have become orphans at ``end_ms``, and forget old rows.
+
+        A label is an orphan when it arrived ``grace_ms`` or more before ``end_ms`` and no event
+        of its id has been seen. Orphans are ordered by partition and offset.
+        """
+        self._check_taken()
+        columns, n = self._columns, self._next
+        flags = columns["flags"][:n]
+        waiting = (flags & (LABELLED | ANSWERED | GROUPED)) == LABELLED
+        lost = np.flatnonzero(waiting & (columns["label_time"][:n] + grace_ms <= end_ms))
+        orphans = self._describe(lost)
+        flags[lost] = 0
+        # Dropping rows costs a pass over all, so it is done twice per horizon, by event time.
+        period = end_ms * 2 // self._horizon_ms
+        if period != self._compacted:
+            self._compacted = period
+            self._compact(end_ms - self._horizon_ms)
+        return orphans
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return the table as plain arrays. Matches must have been taken."""
+        self._check_taken()
+        self._compact(None)
+        ids = [event_id.encode() for event_id in self._rows]
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        text = np.frombuffer(b"".join(ids), dtype=np.uint8)
+        kept = {name: column[: self._next] for name, column in self._columns.items()}
+        compacted = np.array(self._compacted)
+        return {"ids": text, "id_lengths": lengths, "compacted": compacted, **kept}
+
+    @classmethod
+    def restore(cls, groups: int, horizon_ms: int, arrays: Mapping[str, NDArray[Any]]) -> Matcher:
+        """Return the table that :meth:`snapshot` described."""
+        matcher = cls(groups, horizon_ms)
+        text, ends = arrays["ids"].tobytes(), np.cumsum(arrays["id_lengths"]).tolist()
+        ids = [text[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
+        matcher._rows = {event_id: row for row, event_id in enumerate(ids)}
+        matcher._next = len(ids)
+        matcher._columns = {name: np.array(arrays[name]) for name in matcher._columns}
+        matcher._compacted = int(arrays["compacted"])
+        return matcher
+
+    def _check_taken(self) -> None:
+        if self._touched:
+            raise StateError("a matcher with matches not taken can't drop rows: take them first")
+
+    def _fresh(self, event_ids: list[str], flag: int) -> tuple[Ints, Ints]:
+        """Return the rows that have not had ``flag`` yet, and which of the ids they are.
+
+        Makes rows for new ids and sets the flag. Of an id that comes twice the first is returned.
+        """
+        rows = self._rows_of(event_ids)
+        new = np.flatnonzero((self._columns["flags"][rows] & flag) == 0)
+        chosen = rows[new]
+        if (np.diff(chosen) <= 0).any():  # an id may stand in the batch twice
+            new = new[np.unique(chosen, return_index=True)[1]]
+            chosen = rows[new]
+        self._columns["flags"][chosen] |= flag
+        self._touched.append(chosen)
+        return chosen, new
+
+    def _rows_of(self, event_ids: list[str]) -> Ints:
+        """Return the row of each id, made where there is none."""
+        n = len(event_ids)
+        rows = np.fromiter(map(self._rows.get, event_ids, repeat(-1)), np.int64, n)
+        missing = rows < 0
+        if not missing.any():
+            return rows
+        unknown = list(compress(event_ids, missing.tolist()))
+        made = dict.fromkeys(unknown)
+        self._rows.update(zip(made, range(self._next, self._next + len(made)), strict=True))
+        self._next += len(made)
+        self._grow()
+        rows[missing] = np.fromiter(map(self._rows.__getitem__, unknown), np.int64, len(unknown))
+        return rows
+
+    def _note_time(self, rows: Ints, times_ms: Ints) -> None:
+        """Remember the newest time that a row has to do with: event or label."""
+        if len(rows):
+            time = self._columns["time"]
+            time[rows] = np.maximum(time[rows], times_ms)
+
+    def _grow(self) -> None:
+        size = len(self._columns["flags"])
+        if self._next > size:
+            more = max(self._next, 2 * size) - size
+            for name, column in self._columns.items():
+                pad = np.zeros((more, *column.shape[1:]), dtype=column.dtype)
+                self._columns[name] = np.concatenate([column, pad])
+
+    def _describe(self, rows: Ints) -> list[Orphan]:
+        if not len(rows):
+            return []
+        wanted = set(rows.tolist())
+        partitions, offsets = self._columns["partition"], self._columns["offset"]
+        found = [
+            Orphan(event_id, int(partitions[row]), int(offsets[row]))
+            for event_id, row in self._rows.items()
+            if row in wanted
+        ]
+        return sorted(found, key=lambda orphan: (orphan.partition, orphan.offset))
+
+    def _compact(self, before_ms: int | None) -> None:
+        """Drop unused rows, and those whose newest time is before ``before_ms``."""
+        rows = np.fromiter(self._rows.values(), np.int64, len(self._rows))
+        keep = self._columns["flags"][rows] != 0
+        if before_ms is not None:
+            keep &= self._columns["time"][rows] >= before_ms
+        ids = list(compress(self._rows, keep.tolist()))
+        self._columns = {name: column[rows[keep]] for name, column in self._columns.items()}
+        self._rows = dict(zip(ids, range(len(ids)), strict=True))
+        self._next = len(ids)
+
+
+def _columns(groups: int, size: int) -> dict[str, NDArray[Any]]:
+    return {
+        "flags": np.zeros(size, np.uint8),
+        "time": np.zeros(size, np.int64),
+        "score": np.zeros(size, np.float64),
+        "version": np.zeros(size, np.int32),
+        "label": np.zeros(size, np.int8),
+        "label_time": np.zeros(size, np.int64),
+        "partition": np.zeros(size, np.int32),
+        "offset": np.zeros(size, np.int64),
+        "groups": np.zeros((size, groups), np.int32),
+    }
