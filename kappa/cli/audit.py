@@ -1,0 +1,42 @@
+"""``kappa audit``: does every event have exactly one answer."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
+
+
+def audit(
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the account as one JSON object.")
+    ] = False,
+) -> None:
+    """Count events, predictions and dead letters; status 1 where they don't add up."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from serving.audit import run_audit
+
+    with open_context(pipeline) as context:
+        topics, partitions = context.pipeline.topics, context.pipeline.events.partitions
+        account = run_audit(context.bootstrap, topics, partitions)
+    if as_json:
+        typer.echo(json.dumps(account.to_json()))
+    else:
+        columns = ("events", "predictions", "dead letters", "lost", "doubled", "both", "orphans")
+        table = Table("partition", title=f"Audit of {context.pipeline.name}")
+        for column in columns:
+            table.add_column(column, justify="right")
+        for p in account.partitions:
+            counts = (p.events, p.predictions, p.dead_letters)
+            problems = (len(p.lost), len(p.doubled), len(p.both), len(p.orphans))
+            table.add_row(str(p.partition), *(f"{n:,}" for n in (*counts, *problems)))
+        console = Console()
+        console.print(table)
+        for line in account.lines:
+            console.print(line, highlight=False, soft_wrap=True)
+    if not account.ok:
+        raise typer.Exit(1)
