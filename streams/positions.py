@@ -4,7 +4,12 @@ import time
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
-from kafka.errors import CoordinatorNotAvailableError, KafkaError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    NotCoordinatorError,
+)
 from kafka.protocol.consumer.offsets import IsolationLevel
 from kafka.structs import OffsetAndMetadata
 
@@ -12,6 +17,12 @@ from streams.errors import BrokerError
 from streams.topics import connect_admin
 
 COORDINATOR_TIMEOUT_S = 15.0
+
+_COORDINATOR_COMING = (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+)
 
 
 class PositionReader:
@@ -72,7 +83,7 @@ class PositionReader:
                     [group]
                 )[group]
                 return found
-            except CoordinatorNotAvailableError as error:
+            except _COORDINATOR_COMING as error:
                 # A fresh broker makes the offsets topic at the first question.
                 if time.monotonic() > deadline:
                     raise BrokerError(f"offsets of group {group}: {error}") from error

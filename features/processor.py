@@ -1,0 +1,285 @@
+"""What the feature worker does with the partitions it has: state, emission, commits, snapshots.
+
+The way of a batch:
+
+1. cut off what the state has already seen (a stretch fetched again after a rebalance),
+2. let the engine take it: the state moves,
+3. queue the rows from the group's committed offset on (those before it were emitted by an earlier
+   run; they only rebuild the state),
+4. when the broker has acknowledged the rows of this and all earlier batches: the offset is done,
+   and is committed at once,
+5. from time to time, save the state of a moment whose rows are acknowledged.
+
+So a crash anywhere repeats the same bytes under the same source offsets, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from features.definition import Definition
+from features.engine import FeatureEngine, Processed
+from features.records import FeatureRows
+from features.selection import from_offset, trim
+from streams.batch_transport import Bounds, Fetched
+from streams.errors import StateError
+from streams.snapshots import Snapshot, SnapshotStore
+from streams.stream import EventStream
+
+MAX_UNACKNOWLEDGED = 50_000
+"""Records queued at the producer beyond which the worker takes no further batch."""
+
+
+class Emitter(Protocol):
+    """Sends rows and dead letters away; the future is set when the broker has them."""
+
+    def emit(self, processed: Processed, traceparents: Mapping[int, bytes]) -> asyncio.Future[None]:
+        """Queue a batch's output."""
+        ...
+
+
+class OnlineSink(Protocol):
+    """Takes rows for the online store."""
+
+    def offer(self, rows: FeatureRows) -> None:
+        """Take rows; never blocks."""
+        ...
+
+    async def flushed(self) -> bool:
+        """Return when all that was offered before is stored; False where it can't be waited for."""
+        ...
+
+    def forget(self) -> None:
+        """Another worker may write from now on: believe nothing about the store's content."""
+        ...
+
+
+@dataclass(frozen=True)
+class SnapshotPolicy:
+    """When the state of a partition is saved: by whichever comes first, and at a clean stop."""
+
+    every_s: float = 30.0
+    every_records: int = 1_000_000
+
+
+@dataclass
+class _Partition:
+    engine: FeatureEngine
+    next_offset: int  # the state holds all records before it
+    emit_from: int  # rows before it stand in the features topic already
+    saved_offset: int  # where the last snapshot stands
+    saved_at: float = field(default_factory=time.monotonic)
+    saving: asyncio.Task[None] | None = None
+    waiting: deque[tuple[asyncio.Future[None], int, int]] = field(default_factory=deque)
+
+
+class FeatureProcessor:
+    """Owns the partitions of a feature worker; an owner as :mod:`streams.batch_transport` asks.
+
+    Args:
+        definition: the features.
+        events: the stream.
+        emitter: where rows go.
+        snapshots: where states are kept.
+        done: called with (partition, next offset) when all before it is acknowledged.
+        fail: called with whatever goes wrong; must end the process.
+        online: takes the rows for the online store too.
+        policy: when to save snapshots.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        events: EventStream,
+        emitter: Emitter,
+        snapshots: SnapshotStore,
+        done: Callable[[int, int], None],
+        fail: Callable[[BaseException], None],
+        online: OnlineSink | None = None,
+        policy: SnapshotPolicy | None = None,
+    ) -> None:
+        self._definition = definition
+        self._events = events
+        self._emitter = emitter
+        self._snapshots = snapshots
+        self._done = done
+        self._fail = fail
+        self._online = online
+        self._policy = policy or SnapshotPolicy()
+        self._maker = definition.hash(events)
+        self._partitions: dict[int, _Partition] = {}
+        self._lock = asyncio.Lock()
+        self._unacknowledged = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self.events_seen = 0
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Partition → next offset that its state waits for."""
+        return {number: p.next_offset for number, p in self._partitions.items()}
+
+    async def assigned(self, partitions: Mapping[int, Bounds]) -> Mapping[int, int]:
+        """Load what is new, and say from where each partition is read."""
+        async with self._lock:
+            for number, bounds in partitions.items():
+                if number not in self._partitions:
+                    opened = await asyncio.to_thread(self._open, number, bounds)
+                    self._partitions[number] = opened
+                    if opened.emit_from > (bounds.committed or 0):
+                        self._done(number, opened.emit_from)  # the last commit came not through
+            return {number: self._partitions[number].next_offset for number in partitions}
+
+    async def revoked(self, partitions: set[int]) -> None:
+        """Wait for the acknowledgements, save, and drop the state."""
+        async with self._lock:
+            await self._settle(partitions)
+            for number in partitions:
+                self._partitions.pop(number, None)
+            if self._online is not None:
+                self._online.forget()
+
+    async def close(self) -> None:
+        """Take no further batch; wait for the acknowledgements and save all."""
+        await self._lock.acquire()  # for good
+        await self._settle(set(self._partitions))
+
+    async def handle(self, fetched: Fetched) -> None:
+        """Take the next stretch of a partition."""
+        try:
+            async with self._lock:
+                self._take(fetched)
+            await self._room.wait()
+        except Exception as error:
+            self._fail(error)
+
+    def _take(self, fetched: Fetched) -> None:
+        number = fetched.batch.partition
+        partition = self._partitions.get(number)
+        if partition is None or fetched.batch.next_offset <= partition.next_offset:
+            return  # revoked meanwhile, or seen
+        if fetched.start_offset > partition.next_offset:
+            raise StateError(
+                f"{fetched.batch.topic} partition {number} goes on at {fetched.start_offset}, but "
+                f"the state stands at {partition.next_offset}: records between were skipped or "
+                "deleted. Started again, the worker reads from its snapshot"
+            )
+        batch = trim(fetched.batch, partition.next_offset)
+        processed = partition.engine.process(batch)
+        if self._online is not None:
+            self._online.offer(processed.rows)
+        processed = from_offset(processed, partition.emit_from)
+        receipt = self._emitter.emit(processed, fetched.traceparents)
+        partition.next_offset = batch.next_offset
+        self.events_seen += len(batch)
+        self._expect(number, partition, receipt, len(processed.rows))
+        self._maybe_save(number, partition)
+
+    def _expect(
+        self, number: int, partition: _Partition, receipt: asyncio.Future[None], rows: int
+    ) -> None:
+        partition.waiting.append((receipt, partition.next_offset, rows))
+        self._unacknowledged += rows
+        if self._unacknowledged > MAX_UNACKNOWLEDGED:
+            self._room.clear()
+        receipt.add_done_callback(lambda _: self._acknowledge(number, partition))
+
+    def _acknowledge(self, number: int, partition: _Partition) -> None:
+        """Move the done offset over all batches that are acknowledged without a gap."""
+        done = None
+        while partition.waiting and partition.waiting[0][0].done():
+            receipt, next_offset, rows = partition.waiting.popleft()
+            error = receipt.exception()
+            if error is not None:
+                self._fail(error)
+                return
+            self._unacknowledged -= rows
+            done = next_offset
+        if self._unacknowledged <= MAX_UNACKNOWLEDGED:
+            self._room.set()
+        if done is not None and done > partition.emit_from:
+            self._done(number, done)
+
+    def _open(self, number: int, bounds: Bounds) -> _Partition:
+        log = structlog.get_logger().bind(partition=number)
+        snapshot = self._snapshots.load(number)
+        if snapshot is not None and not bounds.first <= snapshot.next_offset <= bounds.end:
+            self._snapshots.discard(
+                number,
+                f"it stands at {snapshot.next_offset}, and the log holds "
+                f"[{bounds.first}, {bounds.end})",
+            )
+            snapshot = None
+        engine = self._restore(number, snapshot) if snapshot else None
+        if snapshot is None or engine is None:
+            engine, start, emitted = FeatureEngine(self._definition, self._events), bounds.first, 0
+        else:
+            start = emitted = snapshot.next_offset  # saved once all before it was acknowledged
+        emit_from = max(bounds.committed or 0, emitted)
+        log.info("partition opened", state_from=start, emit_from=emit_from, end=bounds.end)
+        return _Partition(engine, start, emit_from, start)
+
+    def _restore(self, number: int, snapshot: Snapshot) -> FeatureEngine | None:
+        if snapshot.maker != self._maker:
+            raise StateError(
+                f"definition v{self._definition.version} is not what it was when partition "
+                f"{number} was last processed: the features topic would mix two definitions. "
+                f"Give the changed one version {self._definition.version + 1}"
+            )
+        try:
+            return FeatureEngine.restore(self._definition, self._events, snapshot.arrays)
+        except StateError as error:
+            self._snapshots.discard(number, str(error))
+            return None
+
+    def _maybe_save(self, number: int, partition: _Partition) -> None:
+        records = partition.next_offset - partition.saved_offset
+        elapsed_s = time.monotonic() - partition.saved_at
+        due = records >= self._policy.every_records or elapsed_s >= self._policy.every_s
+        if due and (partition.saving is None or partition.saving.done()):
+            partition.saving = self._spawn(self._save(number, partition))
+
+    def save_idle(self) -> None:
+        """Save what is due although no batch comes; called now and then."""
+        for number, partition in self._partitions.items():
+            if partition.next_offset > partition.saved_offset:
+                self._maybe_save(number, partition)
+
+    async def _save(self, number: int, partition: _Partition) -> None:
+        """Copy the state now, and save it once all that it has emitted is acknowledged."""
+        offset, arrays = partition.next_offset, partition.engine.snapshot()
+        if offset == partition.saved_offset:
+            return
+        if partition.waiting:
+            await asyncio.shield(partition.waiting[-1][0])
+        if self._online is not None and not await self._online.flushed():
+            return  # a snapshot promises that the online store has all before it
+        snapshot = Snapshot(offset, arrays, self._maker)
+        await asyncio.to_thread(self._snapshots.save, number, snapshot)
+        partition.saved_offset, partition.saved_at = offset, time.monotonic()
+
+    async def _settle(self, numbers: set[int]) -> None:
+        for number in numbers & set(self._partitions):
+            partition = self._partitions[number]
+            while partition.waiting:
+                await asyncio.wait([partition.waiting[-1][0]])
+                await asyncio.sleep(0)
+            if partition.saving is not None:
+                await partition.saving
+            await self._save(number, partition)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._check)
+        return task
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
