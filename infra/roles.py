@@ -31,7 +31,13 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
     log.info("process starts", pid=os.getpid(), bootstrap=bootstrap)
     home = settings.pipeline_home(pipeline.name)
     home.mkdir(parents=True, exist_ok=True)
-    if role in ("inference", "shadow"):
+    if role == "features":
+        from features.worker import FeatureJob, run_features
+
+        run_features(
+            FeatureJob(bootstrap, pipeline.topics, pipeline.features, pipeline.events, home)
+        )
+    elif role in ("inference", "shadow"):
         from serving.inference import run_inference
 
         run_inference(
@@ -43,6 +49,21 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             home,
             "shadow" if role == "shadow" else "inference",
             worker=worker_name(role, settings),
+        )
+    else:
+        from training.trainer import run_trainer
+
+        run_trainer(
+            bootstrap,
+            pipeline.topics,
+            pipeline.features,
+            pipeline.events,
+            pipeline.labels,
+            pipeline.model,
+            pipeline.training,
+            home,
+            settings.training_ranks,
+            settings.mlflow_tracking_uri,
         )
     log.info("process ends")
 
