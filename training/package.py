@@ -143,6 +143,20 @@ def load_package(uri: str, sha256: str | None = None) -> Package:
         raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
 
 
+def load_reference(uri: str, sha256: str | None = None) -> Reference:
+    """Return only the reference of the package at ``uri``; needs no torch. Errors as above."""
+    folder = _folder(uri)
+    data = _read(folder / MANIFEST)
+    _check_digest(folder / MANIFEST, data, sha256)
+    content = _read(folder / "reference.json")
+    try:
+        expected = str(_parse(folder / MANIFEST, data)["files"]["reference.json"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
+    _check_digest(folder / "reference.json", content, expected)
+    return Reference.from_json(_parse(folder / "reference.json", content))
+
+
 class Package:
     """A loaded model."""
 
