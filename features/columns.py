@@ -14,7 +14,7 @@ from features.calendar import EARLIEST_MS, LATEST_MS
 from features.definition import Category, Definition, Mean, Number, Sum
 from streams.batch import LogBatch
 from streams.dead_letters import DECODE_ERROR, NULL_VALUE, VALIDATION_ERROR, DeadLetter
-from streams.expressions import Expression
+from streams.expressions import Equals, Expression
 from streams.stream import EventStream
 
 _UNUSABLE = (ValueError, TypeError, OverflowError, RecursionError)
@@ -59,7 +59,9 @@ class EventDecoder:
         self.expressions = expressions_of(definition)
         self._events = events
         self._decode = msgspec.json.Decoder(events.type).decode
-        types = {field.name: field.type for field in inspect_struct(events.type).fields}
+        known = {field.name: field for field in inspect_struct(events.type).fields}
+        types = {name: field.type for name, field in known.items()}
+        self.never_missing = {e for e in self.expressions if _always_has(e, known[e.field])}
         fields = [
             *(f.field for f in definition.features.values() if isinstance(f, Category)),
             *definition.groups,
@@ -173,11 +175,28 @@ def _check_times(field: str, times_ms: NDArray[np.int64]) -> None:
 def _texts_of(kind: inspect.Type) -> Texts:
     """Return how values of a type become texts: as JSON writes them, without quotes."""
     parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    if all(isinstance(part, inspect.StrType) for part in parts):
+    if all(_is_text(part) for part in parts):
         return lambda values: values
     if all(isinstance(part, inspect.IntType) for part in parts):
         return lambda values: list(map(str, values))
     return lambda values: list(map(_text, values))
+
+
+def _is_text(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.LiteralType):
+        return all(isinstance(value, str) for value in kind.values)
+    return isinstance(kind, inspect.StrType)
+
+
+def _always_has(expression: Expression, field: inspect.Field) -> bool:
+    """Return whether each usable event has a value for the expression."""
+    kind = field.type
+    parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    number = (inspect.IntType, inspect.FloatType, inspect.BoolType)
+    return field.required and all(
+        isinstance(part, number) or (isinstance(expression, Equals) and _is_text(part))
+        for part in parts
+    )
 
 
 def _text(value: Any) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.calendar import LocalTime
@@ -68,6 +68,7 @@ class FeatureEngine:
             plan_windows(
                 [definition.features[name] for name in self._windowed],  # type: ignore[misc]
                 self._decoder.expressions,
+                self._decoder.never_missing,
                 events.lateness_ms,
             )
         )
@@ -155,9 +156,11 @@ class FeatureEngine:
                     "snapshot to rebuild the state from the log"
                 )
             engine._late = int(arrays["late"][0])
-            engine._slots = _slots_from(arrays["entity_ends"], arrays["entity_bytes"])
+            engine._slots = _slots_from(
+                arrays["entity_ends"], arrays["entity_bytes"], len(arrays["last_ms"])
+            )
             engine._ids.restore(arrays["watermark_ms"], arrays["seen_ids"])
-            engine._windows.restore(*(arrays[n] for n in ("last_ms", "newest", "sums", "counts")))
+            engine._windows.restore(arrays)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise StateError(
                 f"the snapshot is damaged ({error}): delete it, the state is rebuilt from the log"
@@ -182,12 +185,14 @@ class FeatureEngine:
 
     def _slots_of(self, entities: list[str]) -> NDArray[np.int64]:
         """Return each entity's slot, shape (n,); new entities get the next ones in log order."""
-        encoded = pa.array(entities, type=pa.large_string()).dictionary_encode()
         slots = self._slots
-        distinct = [slots.setdefault(e, len(slots)) for e in encoded.dictionary.to_pylist()]
-        places = encoded.indices.to_numpy(zero_copy_only=False)
-        result: NDArray[np.int64] = np.array(distinct, dtype=np.int64)[places]
-        return result
+        try:
+            found = list(map(slots.__getitem__, entities))
+        except KeyError:
+            for entity in dict.fromkeys(entities):
+                slots.setdefault(entity, len(slots))
+            found = list(map(slots.__getitem__, entities))
+        return np.array(found, dtype=np.int64)
 
     def _numeric(self, columns: EventColumns, windowed: NDArray[np.float64]) -> NDArray[np.float64]:
         names = self._definition.names("numeric")
@@ -224,8 +229,10 @@ class FeatureEngine:
         return texts
 
 
-def _slots_from(ends: NDArray[np.int64], data: NDArray[np.uint8]) -> dict[str, int]:
+def _slots_from(ends: NDArray[np.int64], data: NDArray[np.uint8], entities: int) -> dict[str, int]:
     text = data.tobytes()
-    starts = [0, *ends.tolist()[:-1]]
-    entities = [text[a:b].decode() for a, b in zip(starts, ends.tolist(), strict=False)]
-    return {entity: slot for slot, entity in enumerate(entities)}
+    bounds = [0, *ends.tolist()]
+    slots = {text[a:b].decode(): slot for slot, (a, b) in enumerate(pairwise(bounds))}
+    if len(slots) != entities or bounds[-1] != len(text):
+        raise ValueError("the names of the entities do not match their windows")
+    return slots

@@ -12,7 +12,6 @@ in a million for ten million ids.
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.compiled import compiled
@@ -61,7 +60,11 @@ class SeenIds:
         return {"watermark_ms": self._state[:1].copy(), "seen_ids": rows}
 
     def restore(self, watermark_ms: NDArray[np.int64], seen_ids: NDArray[np.int64]) -> None:
-        """Put back what :meth:`snapshot` returned; shapes (1,) and (number of ids, 2)."""
+        """Put back what :meth:`snapshot` returned; raises ValueError where shapes don't fit."""
+        if watermark_ms.shape != (1,) or seen_ids.ndim != 2 or seen_ids.shape[1] != 2:
+            raise ValueError(
+                f"watermark {watermark_ms.shape} and ids {seen_ids.shape} should be (1,) and (n, 2)"
+            )
         self._state[0] = watermark_ms[0]
         self._fill(np.ascontiguousarray(seen_ids, dtype=np.int64), len(seen_ids))
 
@@ -86,11 +89,15 @@ class SeenIds:
 
 def hashes(texts: Sequence[str]) -> NDArray[np.int64]:
     """Return a 64-bit hash of each text, shape (n,); the same in every process and machine."""
-    array = pa.array(texts, type=pa.large_string())
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, dtype=np.int64)[: len(texts) + 1]
-    letters = np.frombuffer(data or b"", dtype=np.uint8)
-    return _hash_all(letters, bounds, len(texts))
+    joined = "".join(texts)
+    if joined.isascii():
+        letters, lengths = joined.encode(), list(map(len, texts))
+    else:
+        encoded = list(map(str.encode, texts))
+        letters, lengths = b"".join(encoded), list(map(len, encoded))
+    bounds = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    return _hash_all(np.frombuffer(letters, dtype=np.uint8), bounds)
 
 
 def _empty_table(size: int) -> NDArray[np.int64]:
@@ -100,10 +107,10 @@ def _empty_table(size: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _hash_all(letters: NDArray[np.uint8], bounds: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def _hash_all(letters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     """FNV-1a over the bytes, then the finaliser of MurmurHash3 to spread what FNV leaves close."""
-    result = np.empty(n, dtype=np.int64)
-    for i in range(n):
+    result = np.empty(len(bounds) - 1, dtype=np.int64)
+    for i in range(len(result)):
         h = np.uint64(0xCBF29CE484222325)
         for j in range(bounds[i], bounds[i + 1]):
             h = (h ^ np.uint64(letters[j])) * np.uint64(0x100000001B3)

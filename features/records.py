@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -14,7 +14,8 @@ from features.definition import Definition, kind_of
 from streams.batch import LogBatch
 from streams.errors import StateError
 from streams.stream import EventStream
-from streams.wire import Source
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _UNREADABLE = (ValueError, TypeError, RecursionError)
 
@@ -43,6 +44,11 @@ class FeatureRows:
         return len(self.event_ids)
 
 
+class _Source(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    partition: int
+    offset: _Int64
+
+
 class FeatureCodec:
     """JSON of the features topic ↔ :class:`FeatureRows`, for one definition.
 
@@ -64,9 +70,9 @@ class FeatureCodec:
             [
                 ("event_id", str),
                 ("entity", str),
-                ("event_time_ms", int),
+                ("event_time_ms", _Int64),
                 ("definition", int),
-                ("source", Source),
+                ("source", _Source),
                 ("features", self._features),
                 ("groups", self._groups),
             ],
@@ -92,7 +98,7 @@ class FeatureCodec:
             rows.entities,
             rows.event_times_ms.tolist(),
             repeat(self._version),
-            map(Source, repeat(rows.partition), rows.source_offsets.tolist()),
+            map(_Source, repeat(rows.partition), rows.source_offsets.tolist()),
             map(self._features, *columns),
             groups,
         )

@@ -1,20 +1,21 @@
-"""Keyed windows: tiles in rings, one row of rings per entity, updated in log order.
+"""Keyed windows: an entity's past as tiles, updated in log order.
 
-A ring holds the last tiles of one aggregate of one entity: the sum of an expression per tile, or
-the number of events (with a value) per tile. Windows of several lengths over the same tile length
-and expression share the longest one's ring. Tile ``q`` (event times [q·u, (q+1)·u) for tile length
-u) stands at place ``q mod capacity``; ``newest`` says up to which tile an entity's rings reach.
+A ring holds one aggregate of one entity per tile: the sum of an expression, or the number of events
+(with a value). Tile ``q`` of length u covers the event times [q·u, (q+1)·u). Only tiles that hold
+events are kept, oldest first, so that reading a window touches nothing else. Windows of several
+lengths over the same tile length and expression share a ring.
 
-Capacity = tiles of the longest window + slack, slack = ⌈lateness / u⌉ + 1, so that each event that
-may still change a window finds its tile, and reads its own windows whole. An event later than that
-reads its windows where they are still whole, i.e. its tile is at most ``slack`` tiles behind the
-watermark's, else they are missing: a value is exact or missing, never partly forgotten.
+An entity keeps capacity = (tiles of the longest window + slack) tiles back from its newest, where
+slack = ⌈lateness / u⌉ + 1: each event that may still change a window finds its tile, and reads its
+own windows whole. A later event reads a window where that is still whole, i.e. where its tile is at
+most ``slack`` tiles behind the watermark's, else the value is missing: exact or missing, never
+partly forgotten.
 
 Sums run from the oldest tile to the newest, and within a tile in log order, so the bits depend on
 the log alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,75 +32,106 @@ _FIRST_SLOTS = 64
 
 class _Ring(NamedTuple):
     tile_ms: int
+    what: int  # COUNT or SUM
     of: Expression | None  # None: every event counts
+
+
+class _Scan(NamedTuple):
+    ring: _Ring
+    length: int  # in tiles
 
 
 @dataclass(frozen=True)
 class WindowPlan:
     """A definition's windows as tables that the compiled loop reads; all int64.
 
-    ``tiles`` rows (tile length in ms, slack in tiles). ``sums`` and ``counts`` rows (row of
-    ``tiles``, first place in an entity's row, capacity, column of the numbers or −1 for every
-    event). ``sum_scans`` and ``count_scans`` rows (ring, window length in tiles).
-    ``outputs`` rows (what, sum scan, count scan, row of ``tiles``), one per windowed feature.
+    - ``tiles``: length in ms, slack, capacity, first place in a row of tile ids, places there.
+    - ``rings``: row of ``tiles``, first place in a row of cells, COUNT or SUM, column of the
+      numbers or EVERY_EVENT.
+    - ``spans``: row of ``tiles``, length in tiles; the distinct stretches to be found.
+    - ``scans``: row of ``rings``, row of ``spans``; the distinct sums to be made.
+    - ``outputs``: what, scan, scan of the number (means), row of ``tiles``; one per feature.
     """
 
     tiles: NDArray[np.int64]
-    sums: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    sum_scans: NDArray[np.int64]
-    count_scans: NDArray[np.int64]
+    rings: NDArray[np.int64]
+    spans: NDArray[np.int64]
+    scans: NDArray[np.int64]
     outputs: NDArray[np.int64]
-    sum_width: int
-    count_width: int
+
+    @property
+    def tile_width(self) -> int:
+        """Places of an entity's row of tile ids."""
+        return int(self.tiles[:, 4].sum())
+
+    @property
+    def cell_width(self) -> int:
+        """Places of an entity's row of cells."""
+        return int(self.tiles[self.rings[:, 0], 4].sum())
 
 
 def plan_windows(
     features: Iterable[WindowFeature | TimeSinceLast],
     expressions: list[Expression],
+    never_missing: set[Expression],
     lateness_ms: int,
 ) -> WindowPlan:
     """Return the tables for some features, outputs in their order.
 
-    ``expressions`` are the columns of the numbers that :meth:`WindowState.update` will be given.
+    ``expressions`` are the columns of the numbers that :meth:`WindowState.update` will be given;
+    those in ``never_missing`` have a value at each event, so their number is that of the events.
     """
     features = list(features)
-    windows = [feature for feature in features if not isinstance(feature, TimeSinceLast)]
-    tile_lengths = sorted({_tile_ms(window) for window in windows})
-    tiles = [(u, -(-lateness_ms // u) + 1) for u in tile_lengths]
-    sum_scans: dict[tuple[_Ring, int], None] = {}
-    count_scans: dict[tuple[_Ring, int], None] = {}
-    for window in windows:
-        if isinstance(window, Sum | Mean):
-            sum_scans[_sum_scan(window)] = None
-        if isinstance(window, Count | Mean):
-            count_scans[_count_scan(window)] = None
-    sum_index, count_index = list(sum_scans), list(count_scans)
-    sums, sum_rings, sum_width = _lay_out(sum_index, tiles, expressions)
-    counts, count_rings, count_width = _lay_out(count_index, tiles, expressions)
-    outputs = [_output(f, sum_index, count_index, tile_lengths) for f in features]
+    needs = [_scans(feature, never_missing) for feature in features]
+    scans = list(dict.fromkeys(scan for need in needs for scan in need))
+    rings = list(dict.fromkeys(scan.ring for scan in scans))
+    spans = list(dict.fromkeys((scan.ring.tile_ms, scan.length) for scan in scans))
+    lengths = sorted({ring.tile_ms for ring in rings})
+    tiles, start = [], 0
+    for tile_ms in lengths:
+        slack = -(-lateness_ms // tile_ms) + 1
+        capacity = max(length for u, length in spans if u == tile_ms) + slack
+        # A quarter more, so that expired tiles are moved away only now and then.
+        room = capacity + capacity // 4 + 1
+        tiles.append((tile_ms, slack, capacity, start, room))
+        start += room
+    ring_rows, start = [], 0
+    for ring in rings:
+        row = lengths.index(ring.tile_ms)
+        column = EVERY_EVENT if ring.of is None else expressions.index(ring.of)
+        ring_rows.append((row, start, ring.what, column))
+        start += tiles[row][4]
     return WindowPlan(
-        tiles=_table(tiles, 2),
-        sums=_table(sums, 4),
-        counts=_table(counts, 4),
-        sum_scans=_table([(sum_rings.index(ring), length) for ring, length in sum_index], 2),
-        count_scans=_table([(count_rings.index(ring), length) for ring, length in count_index], 2),
-        outputs=_table(outputs, 4),
-        sum_width=sum_width,
-        count_width=count_width,
+        tiles=_table(tiles, 5),
+        rings=_table(ring_rows, 4),
+        spans=_table([(lengths.index(tile_ms), length) for tile_ms, length in spans], 2),
+        scans=_table(
+            [(rings.index(s.ring), spans.index((s.ring.tile_ms, s.length))) for s in scans], 2
+        ),
+        outputs=_table(
+            [
+                _output(feature, [scans.index(scan) for scan in need], lengths)
+                for feature, need in zip(features, needs, strict=True)
+            ],
+            4,
+        ),
     )
 
 
 class WindowState:
-    """The rings of every entity of one partition."""
+    """The tiles of every entity of one partition.
+
+    Per slot: ``last_ms`` the newest event time; ``held`` (row of ``tiles``, 2) where the held tiles
+    begin and how many they are; ``tile_ids`` and ``cells`` the tiles' numbers and aggregates.
+    """
 
     def __init__(self, plan: WindowPlan) -> None:
         self._plan = plan
         self._used = 0
         self._last_ms = np.full(_FIRST_SLOTS, NEVER, dtype=np.int64)
-        self._newest = np.full((_FIRST_SLOTS, len(plan.tiles)), NEVER, dtype=np.int64)
-        self._sums = np.zeros((_FIRST_SLOTS, plan.sum_width), dtype=np.float64)
-        self._counts = np.zeros((_FIRST_SLOTS, plan.count_width), dtype=np.int64)
+        self._held = np.zeros((_FIRST_SLOTS, len(plan.tiles), 2), dtype=np.int64)
+        self._tile_ids = np.zeros((_FIRST_SLOTS, plan.tile_width), dtype=np.int64)
+        self._cells = np.zeros((_FIRST_SLOTS, plan.cell_width), dtype=np.float64)
 
     def update(
         self,
@@ -126,44 +158,60 @@ class WindowState:
             is_late,
             numbers,
             plan.tiles,
-            plan.sums,
-            plan.counts,
-            plan.sum_scans,
-            plan.count_scans,
+            plan.rings,
+            plan.spans,
+            plan.scans,
             plan.outputs,
             self._last_ms,
-            self._newest,
-            self._sums,
-            self._counts,
+            self._held,
+            self._tile_ids,
+            self._cells,
             values,
         )
         return values
 
-    def snapshot(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
-        """Return the state as plain arrays, first axis = slot."""
-        used = slice(0, self._used)
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return the state as plain arrays that depend on the log alone; only tiles in use."""
+        held = self._held[: self._used]
+        tile_ids, cells = [], []
+        for f, (_, _, _, start, room) in enumerate(self._plan.tiles.tolist()):
+            places = np.arange(room)
+            first, size = held[:, f, 0:1], held[:, f, 1:2]
+            live = (places >= first) & (places < first + size)
+            tile_ids.append(self._tile_ids[: self._used, start : start + room][live])
+            cells += [ring[: self._used][live] for ring in self._rings_of(f)]
         return {
-            "last_ms": self._last_ms[used].copy(),
-            "newest": self._newest[used].copy(),
-            "sums": self._sums[used].copy(),
-            "counts": self._counts[used].copy(),
+            "last_ms": self._last_ms[: self._used].copy(),
+            "tile_counts": held[:, :, 1].copy(),
+            "tile_ids": np.concatenate([np.empty(0, dtype=np.int64), *tile_ids]),
+            "cells": np.concatenate([np.empty(0, dtype=np.float64), *cells]),
         }
 
-    def restore(
-        self,
-        last_ms: NDArray[np.int64],
-        newest: NDArray[np.int64],
-        sums: NDArray[np.float64],
-        counts: NDArray[np.int64],
-    ) -> None:
-        """Put back what :meth:`snapshot` returned; raises ValueError where shapes don't fit."""
-        n = len(last_ms)
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Put back what :meth:`snapshot` returned; raises ValueError where it does not fit."""
+        last_ms, sizes = arrays["last_ms"], arrays["tile_counts"]
+        tile_ids, cells = _Reader(arrays["tile_ids"]), _Reader(arrays["cells"])
         self._used = 0
-        self._make_room(n)
-        self._last_ms[:n] = last_ms
-        self._newest[:n] = _fitting(newest, n, self._newest.shape[1])
-        self._sums[:n] = _fitting(sums, n, self._sums.shape[1])
-        self._counts[:n] = _fitting(counts, n, self._counts.shape[1])
+        self._make_room(len(last_ms))
+        if (sizes < 0).any() or (sizes > self._plan.tiles[:, 2]).any():
+            raise ValueError("an entity has more tiles than its windows can hold")
+        self._last_ms[: self._used] = last_ms
+        self._held[: self._used, :, 0] = 0
+        self._held[: self._used, :, 1] = sizes
+        for f, (_, _, _, start, room) in enumerate(self._plan.tiles.tolist()):
+            live = np.arange(room) < sizes[:, f : f + 1]
+            n = int(sizes[:, f].sum())
+            self._tile_ids[: self._used, start : start + room][live] = tile_ids.take(n)
+            for ring in self._rings_of(f):
+                ring[: self._used][live] = cells.take(n)
+        tile_ids.finish()
+        cells.finish()
+
+    def _rings_of(self, family: int) -> list[NDArray[np.float64]]:
+        """Return views of the cells of the rings over a tile length, each (slots, places)."""
+        room = int(self._plan.tiles[family, 4])
+        rings = self._plan.rings[self._plan.rings[:, 0] == family]
+        return [self._cells[:, start : start + room] for start in rings[:, 1].tolist()]
 
     def _make_room(self, slots: int) -> None:
         self._used = max(self._used, slots)
@@ -172,10 +220,32 @@ class WindowState:
             return
         while size < slots:
             size *= 2
-        self._last_ms = _grown(self._last_ms, size, NEVER)
-        self._newest = _grown(self._newest, size, NEVER)
-        self._sums = _grown(self._sums, size, 0)
-        self._counts = _grown(self._counts, size, 0)
+        added = size - len(self._last_ms)
+        self._last_ms = np.append(self._last_ms, np.full(added, NEVER, dtype=np.int64))
+        self._held = _grown(self._held, size)
+        self._tile_ids = _grown(self._tile_ids, size)
+        self._cells = _grown(self._cells, size)
+
+
+class _Reader:
+    """Hands out an array piece by piece, and sees that it comes out even."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+        self._at = 0
+
+    def take(self, n: int) -> NDArray[Any]:
+        """Return the next ``n`` values; raises ValueError where fewer are left."""
+        piece = self._array[self._at : self._at + n]
+        self._at += n
+        if len(piece) != n:
+            raise ValueError("it ends too early")
+        return piece
+
+    def finish(self) -> None:
+        """Raise ValueError where values are left."""
+        if self._at != len(self._array):
+            raise ValueError("it holds more than its tiles need")
 
 
 def is_windowed(feature: Feature) -> bool:
@@ -183,68 +253,43 @@ def is_windowed(feature: Feature) -> bool:
     return isinstance(feature, Count | Sum | Mean | TimeSinceLast)
 
 
-def _tile_ms(window: WindowFeature) -> int:
-    return seconds(window.tile) * 1000
-
-
-def _sum_scan(window: Sum | Mean) -> tuple[_Ring, int]:
-    return _Ring(_tile_ms(window), window.of), seconds(window.over) // seconds(window.tile)
-
-
-def _count_scan(window: Count | Mean) -> tuple[_Ring, int]:
-    of = window.of if isinstance(window, Mean) else None
-    return _Ring(_tile_ms(window), of), seconds(window.over) // seconds(window.tile)
-
-
-def _lay_out(
-    scans: list[tuple[_Ring, int]], tiles: list[tuple[int, int]], expressions: list[Expression]
-) -> tuple[list[tuple[int, int, int, int]], list[_Ring], int]:
-    """Return (table rows, rings in that order, width of an entity's row)."""
-    longest: dict[_Ring, int] = {}
-    for ring, length in scans:
-        longest[ring] = max(length, longest.get(ring, 0))
-    rows: list[tuple[int, int, int, int]] = []
-    start = 0
-    for ring, length in longest.items():
-        index = [tile_ms for tile_ms, _ in tiles].index(ring.tile_ms)
-        capacity = length + tiles[index][1]
-        column = EVERY_EVENT if ring.of is None else expressions.index(ring.of)
-        rows.append((index, start, capacity, column))
-        start += capacity
-    return rows, list(longest), start
+def _scans(feature: WindowFeature | TimeSinceLast, never_missing: set[Expression]) -> list[_Scan]:
+    """Return what a feature needs to know, in the order of its columns in ``outputs``."""
+    if isinstance(feature, TimeSinceLast):
+        return []
+    tile_ms, length = seconds(feature.tile) * 1000, seconds(feature.over) // seconds(feature.tile)
+    events = _Scan(_Ring(tile_ms, COUNT, None), length)
+    if isinstance(feature, Count):
+        return [events]
+    total = _Scan(_Ring(tile_ms, SUM, feature.of), length)
+    if isinstance(feature, Sum):
+        return [total]
+    with_value = _Scan(_Ring(tile_ms, COUNT, feature.of), length)
+    return [total, events if feature.of in never_missing else with_value]
 
 
 def _output(
-    feature: WindowFeature | TimeSinceLast,
-    sum_scans: list[tuple[_Ring, int]],
-    count_scans: list[tuple[_Ring, int]],
-    tile_lengths: list[int],
+    feature: WindowFeature | TimeSinceLast, scans: list[int], lengths: list[int]
 ) -> tuple[int, int, int, int]:
+    first, second = (*scans, -1, -1)[:2]
     match feature:
         case TimeSinceLast():
             return SINCE_LAST, -1, -1, -1
         case Count():
-            what, total, number = COUNT, -1, count_scans.index(_count_scan(feature))
+            what = COUNT
         case Sum():
-            what, total, number = SUM, sum_scans.index(_sum_scan(feature)), -1
+            what = SUM
         case Mean():
             what = MEAN
-            total = sum_scans.index(_sum_scan(feature))
-            number = count_scans.index(_count_scan(feature))
-    return what, total, number, tile_lengths.index(_tile_ms(feature))
+    return what, first, second, lengths.index(seconds(feature.tile) * 1000)
 
 
 def _table(rows: Iterable[tuple[int, ...]], width: int) -> NDArray[np.int64]:
     return np.array(list(rows), dtype=np.int64).reshape(-1, width)
 
 
-def _grown(array: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
-    larger = np.full((size, *array.shape[1:]), fill, dtype=array.dtype)
+def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return the array with zeros after it; memory is taken only where it is written."""
+    larger = np.zeros((size, *array.shape[1:]), dtype=array.dtype)
     larger[: len(array)] = array
     return larger
-
-
-def _fitting(array: NDArray[Any], n: int, width: int) -> NDArray[Any]:
-    if array.shape != (n, width):
-        raise ValueError(f"an array of shape {array.shape} where {(n, width)} was expected")
-    return array
