@@ -59,7 +59,7 @@ class StepSums:
         chosen = [v for at, v in self._sums.get(key, {}).items() if start_ms <= at < end_ms]
         return np.sum(chosen, axis=0, dtype=np.int64) if chosen else None
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the keys, sorted."""
         return sorted(self._sums)
 
@@ -83,7 +83,7 @@ class StepSums:
 
     def items(self) -> Iterator[tuple[str, int, Ints]]:
         """Yield (key, start of the step, sum), sorted."""
-        for key in self.keys():
+        for key in self.names():
             for start, total in sorted(self._sums[key].items()):
                 yield key, start, total
 

@@ -1,0 +1,419 @@
+"""The monitor's process: follows features, predictions, labels and commands, closes steps.
+
+A step closes when the watermark has passed its end, or when an ``advance`` command reaches it and
+everything that stood in the inputs at the command's arrival has been read. Closing goes so:
+
+1. follow the models topic; count the window anew where another version is live;
+2. judge, and produce figures, alerts and dead labels; wait until the broker has them;
+3. append ``retrain`` where it is due;
+4. save the state;
+5. commit the positions, an ``advance`` command's among them.
+
+After a crash the state and the log after it give the same again; what stands in the output topics
+already is not written twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import structlog
+
+from features.definition import Definition
+from features.records import FeatureCodec, FeatureRows
+from serving.judging import Finding, LiveModel
+from serving.label_records import DUPLICATE_LABEL, ORPHAN_LABEL, LabelCodec, dead_letter
+from serving.log_reader import LogReader
+from serving.matching import Orphan
+from serving.monitor_snapshot import MonitorSnapshots, Saved, folder_lock
+from serving.monitor_state import Closing, MonitorState
+from serving.outbox import Outbox
+from serving.spec import Monitor
+from serving.watermark import Watermark
+from streams.batch import LogBatch
+from streams.control import ControlFollower, ControlWriter, decode_command, decode_model_events
+from streams.dead_letters import DeadLetter
+from streams.durations import seconds
+from streams.positions import PositionReader
+from streams.replay import read_ranges
+from streams.rollout import Rollout
+from streams.stream import EventStream, LabelStream
+from streams.topics import Topics
+from streams.wire import Advance, Alert, Command, Positions, Retrain
+from training.package import load_reference
+from training.spec import Training
+
+IDLE_POLL_S = 0.01
+COMMIT_EVERY_S = 1.0
+SAVE_EVERY_S = 2.0
+IDLE_STEPS = 2
+
+_LOG = structlog.get_logger(role="monitor")
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """What the monitor needs of a :class:`streams.wire.Prediction`."""
+
+    event_id: str
+    score: float
+    model_version: int
+    event_time_ms: int
+
+
+@dataclass
+class _Pending:
+    """An advance command that waits until its targets (topic → partition → offset) are read."""
+
+    command: Advance
+    targets: dict[str, dict[int, int]]
+
+
+class MonitorWorker:
+    """One monitor. Only one may run per pipeline: it reads all partitions, by ``assign``.
+
+    Raises:
+        BrokerError: the broker can't be reached, or refuses.
+        ModelError: the live model's package is missing or damaged.
+        ConfigurationError: another monitor runs on the same folder.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Topics,
+        definition: Definition,
+        events: EventStream,
+        labels: LabelStream,
+        monitors: Sequence[Monitor],
+        training: Training,
+        step: str,
+        home: Path,
+    ) -> None:
+        self._bootstrap, self._topics = bootstrap, topics
+        step_ms = seconds(step) * 1000
+        self._partitions = events.partitions
+        self.state = MonitorState(
+            monitors, training, definition.groups, step_ms, events.lateness_ms
+        )
+        self._features = FeatureCodec(definition, events)
+        self._predictions = msgspec.json.Decoder(_Answer).decode
+        self._labels = LabelCodec(labels)
+        self._inputs = (topics.features, topics.predictions, topics.labels)
+        self._watermark = Watermark(
+            self._inputs, self._partitions, events.lateness_ms, IDLE_STEPS * step_ms
+        )
+        maker = repr((definition.hash(events), topics.definition, labels, tuple(monitors), step))
+        self._lock = folder_lock(home / "monitor")
+        self._snapshots = MonitorSnapshots(
+            home / "monitor",
+            bootstrap,
+            self._inputs,
+            hashlib.sha256(maker.encode()).hexdigest(),
+        )
+        self._rollout = Rollout()
+        self._live = LiveModel()
+        self._pending: _Pending | None = None
+        self._commands_done = 0
+        self._open(bootstrap)
+
+    def _open(self, bootstrap: str) -> None:
+        topics = self._topics
+        saved = self._snapshots.load(self.state) or Saved()
+        self._watermark.load(saved.newest)
+        group = topics.group("monitor")
+        self._readers = {
+            topic: LogReader(
+                bootstrap, topic, group, self._partitions, saved.positions.get(topic, {})
+            )
+            for topic in self._inputs
+        }
+        self._take = {
+            topics.features: self._take_features,
+            topics.predictions: self._take_predictions,
+            topics.labels: self._take_labels,
+        }
+        self._models = ControlFollower(bootstrap, topics.models)
+        self._commands = ControlFollower(bootstrap, topics.commands)
+        self._writer = ControlWriter(bootstrap)
+        self._outbox = Outbox(bootstrap, topics, saved.written)
+        self._ends = PositionReader(bootstrap)
+        self._queue: deque[Command | None] = deque()
+        self._queue.extend(map(_command, self._commands.catch_up()))
+        past = [command for command in self._queue if isinstance(command, Retrain)]
+        self._asked = {command.command_id for command in past}
+        self._last_asked_ms = max((command.cutoff_ms for command in past), default=None)
+        for _ in range(min(saved.commands_done, len(self._queue))):
+            self._queue.popleft()
+        self._commands_done = saved.commands_done
+        self._follow_models()
+        self._resume_reference()
+        self._committed: object = None
+        self._committed_at_s = self._saved_at_s = time.monotonic()
+
+    # The loop
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; then save the state and commit."""
+        while not stop.is_set():
+            self.turn()
+        self._save()
+        self._commit()
+
+    def turn(self) -> None:
+        """Read what has come, close what is due, commit where reading stands."""
+        idle = True
+        for topic, reader in self._readers.items():
+            for batch in reader.poll():
+                self._take[topic](batch)
+                idle = False
+        self._rollout = self._rollout.apply_all(decode_model_events(self._models.poll()))
+        came = self._commands.poll(IDLE_POLL_S if idle and not self._queue else 0.0)
+        self._queue.extend(map(_command, came))
+        self._obey()
+        watermark_ms = self._watermark.value_ms({t: r.ended for t, r in self._readers.items()})
+        if watermark_ms is not None:
+            self._close_until(watermark_ms)
+        self._commit_when_due()
+
+    def close(self) -> None:
+        """Let go of all connections, and of the folder."""
+        for reader in self._readers.values():
+            reader.close()
+        self._models.close()
+        self._commands.close()
+        self._ends.close()
+        self._lock.close()
+
+    # Inputs
+
+    def _take_features(self, batch: LogBatch) -> None:
+        rows = self._features.decode(batch)
+        self.state.add_features(rows, batch.offsets)
+        self._watermark.note(batch.topic, batch.partition, rows.event_times_ms)
+
+    def _take_predictions(self, batch: LogBatch) -> None:
+        decode = self._predictions
+        answers = [decode(value) for value in batch.values if value is not None]
+        times = np.array([a.event_time_ms for a in answers], dtype=np.int64)
+        self.state.add_predictions(
+            [a.event_id for a in answers],
+            np.array([a.score for a in answers], dtype=np.float64),
+            np.array([a.model_version for a in answers], dtype=np.int64),
+            times,
+        )
+        self._watermark.note(batch.topic, batch.partition, times)
+
+    def _take_labels(self, batch: LogBatch) -> None:
+        rows, dead = self._labels.decode(batch)
+        duplicates = self.state.add_labels(rows, batch.partition)
+        for i in np.flatnonzero(duplicates).tolist():
+            reason = f"event {rows.event_ids[i]!r} has a label already; the first one counts"
+            dead.append(dead_letter(batch, int(rows.rows[i]), DUPLICATE_LABEL, reason))
+        for letter in dead:
+            self._outbox.dead_label(letter)
+        self._watermark.note(batch.topic, batch.partition, rows.times_ms)
+
+    # Commands
+
+    def _obey(self) -> None:
+        while self._queue and self._pending is None:
+            command = self._queue[0]
+            if isinstance(command, Advance):
+                topics = dict.fromkeys(self._inputs, self._partitions)
+                self._pending = _Pending(command, self._ends.ends(topics))
+            else:
+                if isinstance(command, Retrain):
+                    self.state.note_training(command.cutoff_ms)
+                    self._asked.add(command.command_id)
+                self._done()
+        if self._pending is not None and self._has_read(self._pending.targets):
+            self._close_until(self._pending.command.event_time_ms)
+            self._pending = None
+            self._done()
+
+    def _done(self) -> None:
+        self._queue.popleft()
+        self._commands_done += 1
+
+    def _has_read(self, targets: dict[str, dict[int, int]]) -> bool:
+        return all(
+            self._readers[topic].positions[partition] >= end
+            for topic, ends in targets.items()
+            for partition, end in ends.items()
+        )
+
+    # Closing
+
+    def _close_until(self, time_ms: int) -> None:
+        while (end_ms := self.state.next_end_ms()) is not None and end_ms <= time_ms:
+            self._follow_models()
+            self._use_live()
+            closing = self.state.close(self._live)
+            self._publish(closing)
+            eventful = bool(closing.begun or closing.decision.reason)
+            if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
+                self._save()
+
+    def _publish(self, closing: Closing) -> None:
+        for finding in closing.findings:
+            self._outbox.metric(finding.metric)
+        for finding in closing.begun:
+            if self._outbox.alert(self._alert(finding, closing.decision.action)):
+                _LOG.warning("alert", cause=finding.cause, action=closing.decision.action)
+        for letter in self._orphans(closing.orphans):
+            self._outbox.dead_label(letter)
+        self._outbox.flush()
+        reason, cutoff_ms = closing.decision.reason, closing.end_ms
+        command_id = f"retrain-{cutoff_ms}"
+        # A monitor that lost its state lives through the past again, and must not train for it.
+        past = self._last_asked_ms is not None and cutoff_ms <= self._last_asked_ms
+        if reason is not None and command_id not in self._asked and not past:
+            self._asked.add(command_id)
+            command = Retrain(command_id=command_id, reason=reason, cutoff_ms=cutoff_ms)
+            self._writer.append_command(self._topics.commands, command)
+            _LOG.info("retraining asked for", reason=reason, command=command_id)
+
+    def _alert(self, finding: Finding, action: str) -> Alert:
+        metric, window = finding.metric, finding.metric.window
+        identity = (
+            f"{finding.kind}|{metric.metric}|{metric.feature or ''}|{window.start_ms}|"
+            f"{window.end_ms}|{metric.model_version}"
+        )
+        return Alert(
+            alert_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+            kind=finding.kind,
+            metric=metric.metric,
+            feature=metric.feature,
+            value=metric.value,
+            threshold=metric.threshold or 0.0,
+            n=metric.n,
+            window=window,
+            model_version=metric.model_version,
+            cause=finding.cause or "",
+            offsets={topic: _positions(r.positions) for topic, r in self._readers.items()},
+            action=action,
+        )
+
+    def _orphans(self, orphans: list[Orphan]) -> Iterator[DeadLetter]:
+        """Yield the orphans' dead letters; their bytes are read from the log again."""
+        places: dict[int, dict[int, str]] = {}
+        for orphan in orphans:
+            places.setdefault(orphan.partition, {})[orphan.offset] = orphan.event_id
+        ranges = {p: (min(wanted), max(wanted) + 1) for p, wanted in places.items()}
+        for batch in read_ranges(self._bootstrap, self._topics.labels, ranges):
+            wanted = places[batch.partition]
+            for row in np.flatnonzero(np.isin(batch.offsets, list(wanted))).tolist():
+                event_id = wanted[int(batch.offsets[row])]
+                reason = f"no event {event_id!r} was seen before the label, nor soon after it"
+                yield dead_letter(batch, row, ORPHAN_LABEL, reason)
+
+    # The live model
+
+    def _follow_models(self) -> None:
+        self._rollout = self._rollout.apply_all(decode_model_events(self._models.catch_up()))
+
+    def _use_live(self) -> None:
+        """Make ``_live`` the version that is live now, and count in its bins."""
+        version = self._rollout.live
+        if self._live.version == version and self.state.counted_version == version:
+            return
+        if version == 0:
+            self._live = LiveModel()
+            return
+        registered = self._rollout.versions[version]
+        reference = load_reference(registered.uri, registered.sha256)
+        self._live = LiveModel(version, reference.expected, registered.metrics)
+        if self.state.counted_version != version:
+            first = self.state.recount_from()
+            positions = self._readers[self._topics.features].positions
+            ranges = {p: (offset, positions[p]) for p, offset in first.items()}
+            self.state.recount(version, reference, self._read_features(ranges))
+
+    def _resume_reference(self) -> None:
+        """Go on counting in the bins that the saved counts are in."""
+        registered = self._rollout.versions.get(self.state.counted_version)
+        if registered is not None:
+            reference = load_reference(registered.uri, registered.sha256)
+            self.state.use_reference(registered.version, reference)
+
+    def _read_features(self, ranges: dict[int, tuple[int, int]]) -> Iterator[FeatureRows]:
+        for batch in read_ranges(self._bootstrap, self._topics.features, ranges):
+            yield self._features.decode(batch)
+
+    # What lasts
+
+    def _save(self) -> None:
+        self._outbox.flush()
+        self._snapshots.save(
+            self.state,
+            Saved(
+                positions={topic: r.positions for topic, r in self._readers.items()},
+                newest=self._watermark.to_json(),
+                commands_done=self._commands_done,
+                written=self._outbox.positions(),
+            ),
+        )
+        self._saved_at_s = time.monotonic()
+
+    def _commit_when_due(self) -> None:
+        at_end = all(len(r.ended) == self._partitions for r in self._readers.values())
+        if at_end or time.monotonic() - self._committed_at_s > COMMIT_EVERY_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        # Commands behind the one at hand are in no position of their own: all or nothing.
+        commands = {} if self._queue else {self._topics.commands: self._commands.position}
+        now = ([dict(r.positions) for r in self._readers.values()], commands)
+        if now == self._committed:
+            return
+        self._outbox.flush()
+        first, *others = self._readers.values()
+        first.commit(commands)
+        for reader in others:
+            reader.commit({})
+        self._committed, self._committed_at_s = now, time.monotonic()
+
+
+def run_monitor(
+    bootstrap: str,
+    topics: Topics,
+    definition: Definition,
+    events: EventStream,
+    labels: LabelStream,
+    monitors: Sequence[Monitor],
+    training: Training,
+    step: str,
+    home: Path,
+) -> None:
+    """Run the monitor until SIGTERM or SIGINT. Errors as :class:`MonitorWorker`."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    worker = MonitorWorker(
+        bootstrap, topics, definition, events, labels, monitors, training, step, home
+    )
+    try:
+        worker.run(stop)
+    finally:
+        worker.close()
+
+
+def _positions(positions: dict[int, int]) -> Positions:
+    return {str(partition): at for partition, at in sorted(positions.items())}
+
+
+def _command(value: bytes) -> Command | None:
+    try:
+        return decode_command(value)
+    except msgspec.MsgspecError as error:
+        _LOG.warning("a record that is no command is passed over", why=str(error))
+        return None
