@@ -71,7 +71,7 @@ def times_ms(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.boo
         integers = pc.cast(column, pa.int64())
     except pa.ArrowInvalid:
         return np.zeros(len(column), np.int64), np.zeros(len(column), np.bool_)
-    valid = integers.is_valid().to_numpy().astype(np.bool_)
+    valid = integers.is_valid().to_numpy(zero_copy_only=False).astype(np.bool_)
     return integers.fill_null(0).to_numpy(), valid
 
 
