@@ -20,6 +20,9 @@ from features.records import FeatureRows
 from streams.errors import StateError
 from streams.stream import EventStream
 
+TIME_FIELD = "kappa_event_time_ms"
+"""Field of every view: the row's event time. Feast's own timestamp drops the milliseconds."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # the end of year 9999, the last that a datetime can say
 
@@ -86,7 +89,7 @@ class OnlineTable:
         data = [
             (
                 self._key(row.entity),
-                dict(zip(self._names, map(self._value, row.values), strict=True)),
+                self._values(row),
                 _EPOCH + timedelta(milliseconds=row.event_time_ms),
                 None,
             )
@@ -99,18 +102,23 @@ class OnlineTable:
     def times_ms(self, entities: Sequence[str]) -> dict[str, int]:
         """Return entity → event time of what the store has; without those it does not know."""
         found = self._provider.online_read(
-            self._store.config, self._table, [self._key(e) for e in entities], self._names[:1]
+            self._store.config, self._table, [self._key(e) for e in entities], [TIME_FIELD]
         )
         return {
-            entity: _milliseconds(time)
-            for entity, (time, _) in zip(entities, found, strict=True)
-            if time is not None
+            entity: values[TIME_FIELD].int64_val
+            for entity, (_, values) in zip(entities, found, strict=True)
+            if values is not None and TIME_FIELD in values
         }
 
     def _key(self, entity: str) -> Any:
         return self._new_key(
             join_keys=[self._join_key], entity_values=[self._new_value(string_val=entity)]
         )
+
+    def _values(self, row: OnlineRow) -> dict[str, Any]:
+        values = dict(zip(self._names, map(self._value, row.values), strict=True))
+        values[TIME_FIELD] = self._new_value(int64_val=row.event_time_ms)
+        return values
 
     def _value(self, value: float | str | None) -> Any:
         if value is None:
@@ -176,7 +184,7 @@ def _prepare(folder: Path, project: str, definition: Definition, events: EventSt
 
 def _feast_objects(folder: Path, definition: Definition, events: EventStream) -> list[Any]:
     from feast import Entity, FeatureView, Field, FileSource, PushSource
-    from feast.types import Float64, String
+    from feast.types import Float64, Int64, String
     from feast.value_type import ValueType
 
     name = view_name(definition)
@@ -195,7 +203,11 @@ def _feast_objects(folder: Path, definition: Definition, events: EventStream) ->
     view = FeatureView(
         name=name,
         entities=[entity],
-        schema=[Field(name=events.entity, dtype=String), *fields],
+        schema=[
+            Field(name=events.entity, dtype=String),
+            *fields,
+            Field(name=TIME_FIELD, dtype=Int64),
+        ],
         source=source,
         ttl=timedelta(0),
         online=True,
@@ -210,11 +222,6 @@ def _same_fields(known: Any, wanted: Any) -> bool:
 
 def _missing(number: float) -> float | None:
     return None if number != number else number
-
-
-def _milliseconds(time: datetime) -> int:
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round((aware - _EPOCH) / timedelta(milliseconds=1))
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -22,7 +21,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 INTERVAL_S = 0.25
-CHUNK = 2_000
+CHUNK = 500
+REST = 3.0
+"""For each second of writing so many seconds of rest: the events come first."""
 ATTEMPTS = 5
 FLUSH_TIMEOUT_S = 10.0
 
@@ -113,8 +114,9 @@ class OnlineWriter:
             gc.freeze()
             while not self._closing:
                 self._hurry.wait(self._interval_s)
-                self._hurry.clear()
                 self._cycle(table)
+                if not self._flushes:
+                    self._hurry.clear()
         except BaseException as error:
             self._fail(error)
 
@@ -126,8 +128,10 @@ class OnlineWriter:
         self._collect()
         due = list(self._pending)
         for first in range(0, len(due), CHUNK):
+            started = time.monotonic()
             self._write(table, due[first : first + CHUNK])
             self._collect()  # rows refer to their batches: merging lets those go
+            self._hurry.wait(REST * (time.monotonic() - started))
         for flush in [flush for flush in self._flushes if flush[0] <= taken]:
             self._flushes.remove(flush)
             _, loop, future = flush
@@ -149,9 +153,8 @@ class OnlineWriter:
 
     def _write(self, table: Table, entities: list[str]) -> None:
         unknown = [entity for entity in entities if entity not in self._stored_ms]
-        for first in range(0, len(unknown), 500):  # SQLite takes so many parameters at once
-            found = _insist(table.times_ms, list(islice(unknown, first, first + 500)))
-            self._stored_ms.update(found)
+        if unknown:
+            self._stored_ms.update(_insist(table.times_ms, unknown))
         chosen = [(entity, self._pending.pop(entity)) for entity in entities]
         rows: list[OnlineRow] = []
         for entity, (time_ms, batch, i) in chosen:

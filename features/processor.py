@@ -16,9 +16,11 @@ So a crash anywhere repeats the same bytes under the same source offsets, and lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,7 +31,7 @@ from features.engine import FeatureEngine, Processed
 from features.records import FeatureRows
 from features.selection import from_offset, trim
 from streams.batch_transport import Bounds, Fetched
-from streams.errors import StateError
+from streams.errors import DefinitionError, StateError
 from streams.snapshots import Snapshot, SnapshotStore
 from streams.stream import EventStream
 
@@ -129,18 +131,20 @@ class FeatureProcessor:
     async def assigned(self, partitions: Mapping[int, Bounds]) -> Mapping[int, int]:
         """Load what is new, and say from where each partition is read."""
         async with self._lock:
-            for number, bounds in partitions.items():
-                if number not in self._partitions:
-                    opened = await asyncio.to_thread(self._open, number, bounds)
-                    self._partitions[number] = opened
-                    if opened.emit_from > (bounds.committed or 0):
-                        self._done(number, opened.emit_from)  # the last commit came not through
+            with self._failing():
+                for number, bounds in partitions.items():
+                    if number not in self._partitions:
+                        opened = await asyncio.to_thread(self._open, number, bounds)
+                        self._partitions[number] = opened
+                        if opened.emit_from > (bounds.committed or 0):
+                            self._done(number, opened.emit_from)  # that commit came not through
             return {number: self._partitions[number].next_offset for number in partitions}
 
     async def revoked(self, partitions: set[int]) -> None:
         """Wait for the acknowledgements, save, and drop the state."""
         async with self._lock:
-            await self._settle(partitions)
+            with self._failing():
+                await self._settle(partitions)
             for number in partitions:
                 self._partitions.pop(number, None)
             if self._online is not None:
@@ -153,12 +157,19 @@ class FeatureProcessor:
 
     async def handle(self, fetched: Fetched) -> None:
         """Take the next stretch of a partition."""
-        try:
-            async with self._lock:
+        async with self._lock:
+            with contextlib.suppress(Exception), self._failing():
                 self._take(fetched)
-            await self._room.wait()
+        await self._room.wait()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Report a failure to who ends the process; Faust would log it and go on."""
+        try:
+            yield
         except Exception as error:
             self._fail(error)
+            raise
 
     def _take(self, fetched: Fetched) -> None:
         number = fetched.batch.partition
@@ -228,7 +239,7 @@ class FeatureProcessor:
 
     def _restore(self, number: int, snapshot: Snapshot) -> FeatureEngine | None:
         if snapshot.maker != self._maker:
-            raise StateError(
+            raise DefinitionError(
                 f"definition v{self._definition.version} is not what it was when partition "
                 f"{number} was last processed: the features topic would mix two definitions. "
                 f"Give the changed one version {self._definition.version + 1}"
