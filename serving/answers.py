@@ -1,0 +1,185 @@
+"""From feature records and scores to the records of the predictions topic, column by column.
+
+Nothing here runs bytecode per event that C code can run: records are built by ``map`` over
+msgspec's constructors and encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import compress, repeat
+from operator import methodcaller
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from features.records import FeatureRows
+from serving.stretches import Outgoing, RawHeaders
+from streams.errors import ModelError
+from streams.wire import Prediction, Source, Stage, Times
+
+Predict = Callable[[FeatureRows], NDArray[np.float64]]
+"""Scores of n rows: the probability of label 1, shape (n,)."""
+
+FEATURISED_AT = "kappa-featurised-at-ms"
+TRACEPARENT = "traceparent"
+
+_encode = msgspec.json.Encoder().encode
+_featurised_of = methodcaller("get", FEATURISED_AT)
+_trace_of = methodcaller("get", TRACEPARENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Feature records of one partition that are to be answered; n of each.
+
+    ``offsets`` (n,) are those of the features topic; ``featurised_ms`` and ``traces`` come from the
+    records' headers, None where absent.
+    """
+
+    rows: FeatureRows
+    offsets: NDArray[np.int64]
+    featurised_ms: list[int | None]
+    traces: list[bytes | None]
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.rows.event_ids)
+
+    def select(self, keep: NDArray[np.bool_]) -> Questions:
+        """Return the records where ``keep`` (n,) holds."""
+        if keep.all():
+            return self
+        chosen = keep.tolist()
+        rows = self.rows
+        return Questions(
+            rows=replace(
+                rows,
+                event_ids=list(compress(rows.event_ids, chosen)),
+                entities=list(compress(rows.entities, chosen)),
+                event_times_ms=rows.event_times_ms[keep],
+                source_offsets=rows.source_offsets[keep],
+                numeric=rows.numeric[keep],
+                categories=[list(compress(texts, chosen)) for texts in rows.categories],
+                groups=[list(compress(texts, chosen)) for texts in rows.groups],
+            ),
+            offsets=self.offsets[keep],
+            featurised_ms=list(compress(self.featurised_ms, chosen)),
+            traces=list(compress(self.traces, chosen)),
+        )
+
+
+def questions(
+    rows: FeatureRows, offsets: NDArray[np.int64], headers: list[RawHeaders | None]
+) -> Questions:
+    """Return the rows with what their records' headers say."""
+    named = list(map(dict, [pairs or () for pairs in headers]))
+    return Questions(
+        rows, offsets, _milliseconds(list(map(_featurised_of, named))), list(map(_trace_of, named))
+    )
+
+
+def not_answered(source_offsets: NDArray[np.int64], answered: int) -> NDArray[np.bool_]:
+    """Return which records (n,) are new: their source offset exceeds all those before them.
+
+    ``answered`` is the last source offset answered. A stretch that the feature stage emitted again
+    has source offsets that were there before, whatever the batch boundaries.
+
+    >>> not_answered(np.array([5, 6, 7, 6, 7, 8]), 5).tolist()
+    [False, True, True, False, False, True]
+    """
+    before = np.maximum.accumulate(np.concatenate(([answered], source_offsets)))[:-1]
+    new: NDArray[np.bool_] = source_offsets > before
+    return new
+
+
+def checked_scores(predict: Predict, rows: FeatureRows) -> NDArray[np.float64]:
+    """Return the scores (n,); raises ModelError where they are no probabilities."""
+    n = len(rows.event_ids)
+    scores = np.asarray(predict(rows), dtype=np.float64)
+    if scores.shape != (n,):
+        raise ModelError(f"the model gave scores of shape {scores.shape} for {n} rows")
+    if not bool(((scores >= 0) & (scores <= 1)).all()):  # NaN fails too
+        bad = scores[~((scores >= 0) & (scores <= 1))][0]
+        raise ModelError(f"the model gave the score {bad}, which is no probability")
+    return scores
+
+
+@dataclass(frozen=True)
+class AnswerCodec:
+    """Makes the records of one output topic; ``source`` is the CloudEvents source."""
+
+    features_topic: str
+    topic: str
+    source: str
+    definition: int
+
+    def encode(
+        self,
+        asked: Questions,
+        scores: NDArray[np.float64],
+        version: int,
+        stage: Stage,
+        predicted_ms: int,
+    ) -> Outgoing:
+        """Return one prediction per question, in order; deterministic but for ``predicted_ms``."""
+        rows, partition = asked.rows, asked.rows.partition
+        event_times_ms: list[int] = rows.event_times_ms.tolist()
+        offsets: list[int] = asked.offsets.tolist()
+        start, end = f"{self.features_topic}-{partition}-", f"-v{version}"
+        ids = [f"{start}{offset}{end}" for offset in offsets]
+        predictions = map(
+            Prediction,
+            ids,
+            rows.event_ids,
+            rows.entities,
+            scores.tolist(),
+            repeat(version),
+            repeat(stage),
+            repeat(self.definition),
+            event_times_ms,
+            map(Source, repeat(partition), rows.source_offsets.tolist()),
+            map(Times, event_times_ms, asked.featurised_ms, repeat(predicted_ms)),
+        )
+        return Outgoing(
+            topic=self.topic,
+            partition=partition,
+            keys=list(map(str.encode, rows.entities)),
+            values=list(map(_encode, predictions)),
+            timestamps_ms=event_times_ms,
+            headers=self._headers(ids, asked.traces),
+        )
+
+    def _headers(
+        self, ids: list[str], traces: list[bytes | None]
+    ) -> list[list[tuple[str, str | bytes]]]:
+        """Return the CloudEvents attributes (Kafka binding, binary mode) of each record."""
+        common: list[tuple[str, str | bytes]] = [
+            ("ce_specversion", b"1.0"),
+            ("ce_type", b"kappa.prediction.v1"),
+            ("ce_source", self.source.encode()),
+            ("content-type", b"application/json"),
+        ]
+        if traces.count(None) == len(traces):
+            return [[*common, ("ce_id", name)] for name in ids]
+        return [
+            [*common, ("ce_id", name)]
+            if trace is None
+            else [*common, ("ce_id", name), (TRACEPARENT, trace)]
+            for name, trace in zip(ids, traces, strict=True)
+        ]
+
+
+def _milliseconds(texts: list[bytes | None]) -> list[int | None]:
+    missing = texts.count(None)
+    if missing == len(texts):
+        return [None] * missing
+    try:
+        if not missing:
+            return list(map(int, texts))  # type: ignore[arg-type]
+        return [None if text is None else int(text) for text in texts]
+    except ValueError:
+        # A time in a header informs, no more: one that can't be read must not stop the answers.
+        return [int(text) if text is not None and text.isdigit() else None for text in texts]

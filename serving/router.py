@@ -1,0 +1,164 @@
+"""Which model versions answer: a fold over the control log that loads what it names.
+
+The worker that uses it asks between two batches, so a version answers whole batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from features.records import FeatureRows
+from serving.answers import Predict
+from streams.rollout import Rollout
+from streams.wire import Activated, ModelEvent, Positions, Registered, Stage, StageChanged
+
+Role = Literal["inference", "shadow"]
+Loader = Callable[[Registered], Predict]
+"""Loads the model of a registered version; whatever it raises refuses the version."""
+
+_LOG = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A version that answers; ``since`` are the first features offsets it does (absent: any)."""
+
+    version: int
+    stage: Stage
+    predict: Predict
+    since: Positions
+
+
+class Router:
+    """Says which versions answer for a role: the live one, or all that are in shadow.
+
+    A version that can't be loaded, or fails while answering, is set aside with an error in the log;
+    live goes to the version that was live before, at last to the prior (version 0). It is tried
+    again when it is registered anew, or after a restart.
+    """
+
+    def __init__(self, role: Role, worker: str, prior: float, load: Loader) -> None:
+        self._role, self._worker, self._load = role, worker, load
+        self._prior = Answering(0, "live", prior_model(prior), {})
+        self._rollout = Rollout()
+        self._lives: list[int] = []
+        self._failed: set[int] = set()
+        self._loaded: dict[int, Predict] = {}
+        self._activated: dict[tuple[int, Stage], dict[str, Positions]] = {}
+        self._answering: list[Answering] = [self._prior] if role == "inference" else []
+
+    @property
+    def answering(self) -> list[Answering]:
+        """The versions that answer now, by number."""
+        return self._answering
+
+    def follow(self, events: Iterable[ModelEvent]) -> None:
+        """Take in what the control log says next, in log order, and load what is new."""
+        before = self._rollout
+        for event in events:
+            self._rollout = self._rollout.apply(event)
+            match event:
+                case Registered():
+                    self._failed.discard(event.version)
+                    self._loaded.pop(event.version, None)
+                case StageChanged():
+                    # What was activated in an earlier turn of this stage counts no more.
+                    self._activated.pop((event.version, event.stage), None)
+                    if event.stage == "live":
+                        self._lives.append(event.version)
+                case Activated():
+                    turn = self._activated.setdefault((event.version, event.stage), {})
+                    turn[event.worker] = event.positions
+                case _:
+                    pass
+        if self._rollout is not before:
+            self._choose()
+
+    def set_aside(self, version: int, reason: Exception) -> None:
+        """Stop answering with ``version``, which failed."""
+        _LOG.error("model version set aside", version=version, role=self._role, error=str(reason))
+        self._failed.add(version)
+        self._choose()
+        for chosen in self._answering:  # a fall-back begins a new turn of that version
+            if self._role == "inference":
+                self._activated.pop((chosen.version, chosen.stage), None)
+
+    def to_announce(self, positions: Mapping[int, int]) -> list[Activated]:
+        """Return what the control log does not say yet of the versions that answer.
+
+        ``positions`` are the next features offsets of the assigned partitions. A partition that
+        came from another worker, which had announced the version for it, needs no new record.
+        """
+        if not positions:
+            return []
+        news = (self._news(a, positions) for a in self._answering if a.version)
+        return [event for event in news if event is not None]
+
+    def _news(self, chosen: Answering, positions: Mapping[int, int]) -> Activated | None:
+        turn = self._activated.get((chosen.version, chosen.stage), {})
+        own = turn.get(self._worker)
+        said = {partition for at in turn.values() for partition in at}
+        missing = {
+            str(partition): max(offset, chosen.since.get(str(partition), 0))
+            for partition, offset in sorted(positions.items())
+            if own is None or str(partition) not in said
+        }
+        if not missing:
+            return None
+        return Activated(chosen.version, chosen.stage, self._worker, {**(own or {}), **missing})
+
+    def _choose(self) -> None:
+        if self._role == "inference":
+            chosen = [self._live()]
+        else:
+            shadows = sorted(self._rollout.shadows.items())
+            tried = ((v, since, self._model(v)) for v, since in shadows)
+            chosen = [Answering(v, "shadow", m, since) for v, since, m in tried if m is not None]
+        self._answering = chosen
+        # The version before the live one stays at hand, to fall back on.
+        keep = {a.version for a in chosen} | set(self._lives[-2:])
+        self._loaded = {v: model for v, model in self._loaded.items() if v in keep}
+
+    def _live(self) -> Answering:
+        for version in reversed(self._lives):
+            model = self._model(version)
+            if model is not None:
+                return Answering(version, "live", model, {})
+        return self._prior
+
+    def _model(self, version: int) -> Predict | None:
+        if version in self._failed:
+            return None
+        if version not in self._loaded:
+            try:
+                self._loaded[version] = self._load(self._rollout.versions[version])
+            except Exception as error:  # whatever is wrong with a package, answers must go on
+                _LOG.error("model version not loaded", version=version, error=repr(error))
+                self._failed.add(version)
+                return None
+        return self._loaded[version]
+
+
+def prior_model(prior: float) -> Predict:
+    """Return version 0: the same probability for every row."""
+
+    def predict(rows: FeatureRows) -> NDArray[np.float64]:
+        return np.full(len(rows.event_ids), prior)
+
+    return predict
+
+
+def packaged_models() -> Loader:
+    """Return the loader of model packages; imports torch now, so that no switch waits for it."""
+    from training.package import load_package
+
+    def load(event: Registered) -> Predict:
+        return load_package(event.uri, event.sha256).predict
+
+    return load
