@@ -13,7 +13,7 @@ from streams.durations import seconds
 from streams.errors import TrainingError
 from training.calibration import Calibration, fit_platt
 from training.encoding import Encoding
-from training.launch import run_ranks
+from training.launch import Check, Launcher, go_on, run_ranks
 from training.package import Shape, save_package
 from training.prepared import Examples, PreparedData
 from training.reference import Reference
@@ -65,13 +65,15 @@ def fit(
     folder: Path,
     ranks: int,
     progress: Progress = lambda _: None,
-    check: Callable[[], None] = lambda: None,
+    check: Check = go_on,
+    launch: Launcher = run_ranks,
 ) -> Fitted:
     """Train on ``prepared`` with ``ranks`` processes, working in ``folder``.
 
     A folder in which the same job was interrupted resumes it; the result is the same. The folder
     can be removed afterwards (:func:`discard`). ``check`` is called all the time while the ranks
-    run; what it or ``progress`` raises ends them.
+    run; what it or ``progress`` raises ends them. ``launch`` starts the ranks: whoever trains often
+    gives a :class:`training.launch.WarmRanks`.
 
     Raises:
         TrainingError: the ranks failed, or the training diverged.
@@ -84,7 +86,7 @@ def fit(
     result = read_result(folder)
     if result is None:
         progress(f"starting {ranks} ranks")
-        run_ranks(folder, ranks, lambda line: progress(_epoch_text(line, model.epochs)), check)
+        launch(folder, ranks, lambda line: progress(_epoch_text(line, model.epochs)), check)
         result = read_result(folder)
     if result is None:
         raise TrainingError(f"the ranks ended without a result in {folder}; see ranks.log there")
