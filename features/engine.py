@@ -22,7 +22,8 @@ from features.definition import (
 )
 from features.identities import SeenIds
 from features.records import FeatureRows
-from features.windows import WindowState, is_windowed, plan_windows
+from features.window_plan import is_windowed, plan_windows
+from features.windows import WindowState
 from streams.batch import LogBatch
 from streams.dead_letters import DUPLICATE_EVENT, DeadLetter
 from streams.errors import StateError
@@ -64,14 +65,13 @@ class FeatureEngine:
             if isinstance(feature, HourOfDay | DayOfWeek)
         }
         self._ids = SeenIds(events.dedupe_ms)
-        self._windows = WindowState(
-            plan_windows(
-                [definition.features[name] for name in self._windowed],  # type: ignore[misc]
-                self._decoder.expressions,
-                self._decoder.never_missing,
-                events.lateness_ms,
-            )
+        self._plan = plan_windows(
+            [definition.features[name] for name in self._windowed],  # type: ignore[misc]
+            self._decoder.expressions,
+            self._decoder.never_missing,
+            events.lateness_ms,
         )
+        self._windows = WindowState(self._plan)
         self._slots: dict[str, int] = {}
         self._late = 0
 
@@ -160,7 +160,7 @@ class FeatureEngine:
                 arrays["entity_ends"], arrays["entity_bytes"], len(arrays["last_ms"])
             )
             engine._ids.restore(arrays["watermark_ms"], arrays["seen_ids"])
-            engine._windows.restore(arrays)
+            engine._windows = WindowState.restore(engine._plan, arrays)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise StateError(
                 f"the snapshot is damaged ({error}): delete it, the state is rebuilt from the log"

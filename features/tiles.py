@@ -1,4 +1,11 @@
-"""The compiled loop over events that reads and updates the tiles of :mod:`features.windows`."""
+"""The compiled loop over events that reads and updates the tiles of :mod:`features.windows`.
+
+All tiles live in one pool of float64, in blocks: one block per entity and tile length, with places
+for some tiles, oldest first. A block of ``room`` places holds the tiles' numbers, then the cells of
+each ring over this tile length: ``(1 + rings) · room`` values. (Numbers of tiles are whole and far
+below 2⁵³.) A block that is full is changed for one of twice the room, and joins the free blocks of
+its kind, which are chained by the first value of each.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +17,15 @@ NEVER = np.iinfo(np.int64).min
 EVERY_EVENT = -1
 COUNT, SUM, MEAN, SINCE_LAST = range(4)
 
+LEVELS = 48
+FIRST_ROOM = 4
+NO_BLOCK = -1
+START, FIRST, SIZE, LEVEL = range(4)  # of a block: where, first place in use, how many, its room
+
 
 @compiled
 def update_tiles(
+    begin: int,
     slots: NDArray[np.int64],
     times_ms: NDArray[np.int64],
     watermarks_ms: NDArray[np.int64],
@@ -24,38 +37,43 @@ def update_tiles(
     scans: NDArray[np.int64],
     outputs: NDArray[np.int64],
     last_ms: NDArray[np.int64],
-    held: NDArray[np.int64],
-    tile_ids: NDArray[np.int64],
-    cells: NDArray[np.float64],
+    blocks: NDArray[np.int64],
+    pool: NDArray[np.float64],
+    free: NDArray[np.int64],
+    top: NDArray[np.int64],
     values: NDArray[np.float64],
-) -> None:
+) -> int:
     """Write each event's values, shape (n, outputs), then count the event in.
 
-    The tables are those of :class:`features.windows.WindowPlan`, the state that of
-    :class:`features.windows.WindowState`.
+    The tables are those of :class:`features.window_plan.WindowPlan`, the state that of
+    :class:`features.windows.WindowState`. Begins at event ``begin`` and returns where it stopped:
+    n, or the event before which the pool has to grow.
     """
     tile_of = np.empty(len(tiles), dtype=np.int64)
     is_whole = np.empty(len(tiles), dtype=np.bool_)
-    place_of = np.empty(len(tiles), dtype=np.int64)
     bounds = np.empty((len(spans), 2), dtype=np.int64)
     found = np.empty(len(scans), dtype=np.float64)
-    for i in range(len(slots)):
+    reserve = 0
+    for f in range(len(tiles)):
+        reserve += tiles[f, 3] * (1 + tiles[f, 4])
+    for i in range(begin, len(slots)):
+        if top[0] + reserve > len(pool):
+            return i
         slot = slots[i]
         for f in range(len(tiles)):
             tile_of[f] = times_ms[i] // tiles[f, 0]
             is_whole[f] = tile_of[f] >= watermarks_ms[i] // tiles[f, 0] - tiles[f, 1]
         for s in range(len(spans)):
             f = spans[s, 0]
-            _find_span(
-                held[slot, f], tile_ids[slot], tiles[f, 3], tile_of[f], spans[s, 1], bounds[s]
-            )
+            _find_span(blocks[slot, f], pool, tile_of[f], spans[s, 1], bounds[s])
         for k in range(len(scans)):
-            start = rings[scans[k, 0], 1]
-            first, end = start + bounds[scans[k, 1], 0], start + bounds[scans[k, 1], 1]
-            if rings[scans[k, 0], 2] == COUNT:
-                found[k] = _count_between(cells[slot], first, end)
+            ring, span = scans[k, 0], scans[k, 1]
+            f = rings[ring, 0]
+            start = (1 + rings[ring, 1]) * _room(blocks[slot, f, LEVEL], tiles[f, 3])
+            if rings[ring, 2] == COUNT:
+                found[k] = _count_between(pool, start + bounds[span, 0], start + bounds[span, 1])
             else:
-                found[k] = _sum_between(cells[slot], first, end)
+                found[k] = _sum_between(pool, start + bounds[span, 0], start + bounds[span, 1])
         for o in range(len(outputs)):
             what, f = outputs[o, 0], outputs[o, 3]
             if what == SINCE_LAST:
@@ -70,43 +88,54 @@ def update_tiles(
         last_ms[slot] = max(last_ms[slot], times_ms[i])
         if not is_late[i]:
             for f in range(len(tiles)):
-                place_of[f] = _open_tile(
-                    f, tile_of[f], tiles[f], rings, held[slot, f], tile_ids[slot], cells[slot]
-                )
-            for r in range(len(rings)):
-                column = rings[r, 3]
-                place = rings[r, 1] + place_of[rings[r, 0]]
-                if column == EVERY_EVENT:
-                    cells[slot, place] += 1.0
-                elif not np.isnan(numbers[i, column]):
-                    cells[slot, place] += 1.0 if rings[r, 2] == COUNT else numbers[i, column]
+                block = blocks[slot, f]
+                place = _place_for(f, tile_of[f], tiles[f], block, pool, free, top)
+                room = _room(block[LEVEL], tiles[f, 3])
+                for r in range(len(rings)):
+                    if rings[r, 0] == f:
+                        column = rings[r, 3]
+                        amount = 1.0
+                        if column != EVERY_EVENT:
+                            amount = numbers[i, column]
+                            if np.isnan(amount):
+                                amount = 0.0
+                            elif rings[r, 2] == COUNT:
+                                amount = 1.0
+                        pool[place + (1 + rings[r, 1]) * room] += amount
+    return len(slots)
+
+
+@compiled
+def _room(level: int, most: int) -> int:
+    """Return the places of a block; none has more than ``most``."""
+    return min(FIRST_ROOM << level, most)
 
 
 @compiled
 def _find_span(
-    held: NDArray[np.int64],
-    tile_ids: NDArray[np.int64],
-    start: int,
+    block: NDArray[np.int64],
+    pool: NDArray[np.float64],
     tile: int,
     length: int,
     bounds: NDArray[np.int64],
 ) -> None:
-    """Write the places [first, end) of the held tiles among the ``length`` up to ``tile``."""
-    first, end = start + held[0], start + held[0] + held[1]
-    bounds[1] = end - start
-    if first == end or tile_ids[end - 1] > tile:
-        bounds[1] = _first_from(tile_ids, first, end, tile + 1) - start
-    bounds[0] = _first_from(tile_ids, first, start + bounds[1], tile - length + 1) - start
+    """Write where [first, end) of the block's tiles among the ``length`` up to ``tile`` stand."""
+    first = block[START] + block[FIRST]
+    end = first + block[SIZE]
+    if first < end and pool[end - 1] > tile:
+        end = _first_from(pool, first, end, tile + 1)
+    bounds[0] = _first_from(pool, first, end, tile - length + 1)
+    bounds[1] = end
 
 
 @compiled
-def _first_from(tile_ids: NDArray[np.int64], first: int, end: int, tile: int) -> int:
+def _first_from(pool: NDArray[np.float64], first: int, end: int, tile: int) -> int:
     """Return the first place in [first, end) whose tile is at least ``tile``, else ``end``."""
-    if first < end and tile_ids[first] >= tile:
+    if first < end and pool[first] >= tile:
         return first
     while first < end:
         middle = (first + end) >> 1
-        if tile_ids[middle] < tile:
+        if pool[middle] < tile:
             first = middle + 1
         else:
             end = middle
@@ -114,63 +143,106 @@ def _first_from(tile_ids: NDArray[np.int64], first: int, end: int, tile: int) ->
 
 
 @compiled
-def _sum_between(row: NDArray[np.float64], first: int, end: int) -> float:
+def _sum_between(pool: NDArray[np.float64], first: int, end: int) -> float:
     total = 0.0
     for place in range(first, end):
-        total += row[place]
+        total += pool[place]
     return total
 
 
 @compiled_count
-def _count_between(row: NDArray[np.float64], first: int, end: int) -> float:
+def _count_between(pool: NDArray[np.float64], first: int, end: int) -> float:
     total = 0.0
     for place in range(first, end):
-        total += row[place]
+        total += pool[place]
     return total
 
 
 @compiled
-def _open_tile(
+def _place_for(
     family: int,
     tile: int,
     spec: NDArray[np.int64],
-    rings: NDArray[np.int64],
-    held: NDArray[np.int64],
-    tile_ids: NDArray[np.int64],
-    cells: NDArray[np.float64],
+    block: NDArray[np.int64],
+    pool: NDArray[np.float64],
+    free: NDArray[np.int64],
+    top: NDArray[np.int64],
 ) -> int:
-    """Return the place of ``tile``, made and set to zero where it was not held yet."""
-    capacity, start, room = int(spec[2]), int(spec[3]), int(spec[4])
-    if held[1] > 0 and tile_ids[start + held[0] + held[1] - 1] == tile:
-        return int(held[0] + held[1] - 1)
-    at = _first_from(tile_ids, start + held[0], start + held[0] + held[1], tile) - start
-    end = held[0] + held[1]
-    if at < end and tile_ids[start + at] == tile:
-        return at
-    if at == end:  # the newest so far: forget what no event to come can reach
-        while held[1] > 0 and tile_ids[start + held[0]] <= tile - capacity:
-            held[0] += 1
-            held[1] -= 1
-    if end == room:  # no place after the last one: move all to the front
-        for j in range(held[1]):
-            tile_ids[start + j] = tile_ids[start + held[0] + j]
-        for r in range(len(rings)):
-            if rings[r, 0] == family:
-                for j in range(held[1]):
-                    cells[rings[r, 1] + j] = cells[rings[r, 1] + held[0] + j]
-        at -= held[0]
-        held[0] = 0
-        end = held[1]
-    for j in range(end, at, -1):
-        tile_ids[start + j] = tile_ids[start + j - 1]
-    tile_ids[start + at] = tile
-    for r in range(len(rings)):
-        if rings[r, 0] == family:
-            for j in range(end, at, -1):
-                cells[rings[r, 1] + j] = cells[rings[r, 1] + j - 1]
-            cells[rings[r, 1] + at] = 0.0
-    held[1] += 1
-    return at
+    """Return where the number of ``tile`` stands; made, with cells of zero, if it was not there."""
+    capacity, most, rings = spec[2], spec[3], spec[4]
+    first = block[START] + block[FIRST]
+    end = first + block[SIZE]
+    if first < end and pool[end - 1] == tile:
+        return int(end - 1)
+    place = _first_from(pool, first, end, tile)
+    if place < end and pool[place] == tile:
+        return place
+    if place == end:  # the newest so far: forget what no event to come can reach
+        while first < end and pool[first] <= tile - capacity:
+            first += 1
+        block[FIRST], block[SIZE] = first - block[START], end - first
+    after = place - first
+    if block[START] == NO_BLOCK or block[FIRST] + block[SIZE] == _room(block[LEVEL], most):
+        _make_place(family, most, rings, block, pool, free, top)
+    start, room = block[START], _room(block[LEVEL], most)
+    place, end = start + block[FIRST] + after, start + block[FIRST] + block[SIZE]
+    for layer in range(1 + rings):
+        shift = layer * room
+        for j in range(end, place, -1):
+            pool[shift + j] = pool[shift + j - 1]
+        pool[shift + place] = 0.0
+    pool[place] = tile
+    block[SIZE] += 1
+    return int(place)
+
+
+@compiled
+def _make_place(
+    family: int,
+    most: int,
+    rings: int,
+    block: NDArray[np.int64],
+    pool: NDArray[np.float64],
+    free: NDArray[np.int64],
+    top: NDArray[np.int64],
+) -> None:
+    """Make a place after the block's last tile: within it, if much has expired, or in a larger."""
+    if block[START] == NO_BLOCK:
+        block[START] = _take_block(family, 0, _room(0, most) * (1 + rings), pool, free, top)
+        block[FIRST], block[SIZE], block[LEVEL] = 0, 0, 0
+        return
+    old, level = block[START], block[LEVEL]
+    room = _room(level, most)
+    new, larger = old, room
+    if room < most and 4 * block[SIZE] > 3 * room:
+        larger = _room(level + 1, most)
+        new = _take_block(family, level + 1, larger * (1 + rings), pool, free, top)
+        block[START], block[LEVEL] = new, level + 1
+    for layer in range(1 + rings):
+        for j in range(block[SIZE]):
+            pool[new + layer * larger + j] = pool[old + layer * room + block[FIRST] + j]
+    block[FIRST] = 0
+    if new != old:
+        pool[old] = free[family, level]
+        free[family, level] = old
+
+
+@compiled
+def _take_block(
+    family: int,
+    level: int,
+    values: int,
+    pool: NDArray[np.float64],
+    free: NDArray[np.int64],
+    top: NDArray[np.int64],
+) -> int:
+    start = free[family, level]
+    if start != NO_BLOCK:
+        free[family, level] = int(pool[start])
+    else:
+        start = top[0]
+        top[0] += values
+    return int(start)
 
 
 @compiled
