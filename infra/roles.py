@@ -50,7 +50,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             "shadow" if role == "shadow" else "inference",
             worker=worker_name(role, settings),
         )
-    else:
+    elif role == "trainer":
         from training.trainer import run_trainer
 
         run_trainer(

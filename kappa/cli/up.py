@@ -1,0 +1,106 @@
+"""``kappa up``: all processes of a pipeline on this machine."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from infra.supervisor import ProcessStatus, Supervisor
+    from kappa.cli.context import Context
+
+
+def up(
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="Run this role; may be repeated. All five without it."),
+    ] = None,
+) -> None:
+    """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
+    from infra.roles import check_role
+    from infra.supervisor import ROLES, Supervisor
+
+    roles = role or list(ROLES)
+    for name in roles:
+        check_role(name)
+    with open_context(pipeline) as context:
+        supervisor = Supervisor(
+            pipeline, context.pipeline.name, context.settings, context.bootstrap, roles
+        )
+        with supervisor:
+            _watch(context, supervisor)
+            typer.echo("stopping", err=True)
+
+
+def _watch(context: "Context", supervisor: "Supervisor") -> None:
+    """Show how things stand until SIGINT or SIGTERM."""
+    import signal
+    import threading
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from infra.lag import LagReader
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    declared = context.pipeline
+    lags = LagReader(context.bootstrap, declared.topics, declared.events.partitions)
+    console = Console()
+    console.print(f"{declared.name} at {context.bootstrap}, logs in {supervisor.logs}")
+    try:
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
+                while not stop.wait(1.0):
+                    supervisor.check()
+                    live.update(process_table(supervisor.status(), lags.read()), refresh=True)
+            return
+        before: list[str] = []
+        while not stop.wait(1.0):
+            supervisor.check()
+            lines = process_lines(supervisor.status(), lags.read())
+            for line in lines:
+                if line not in before:
+                    typer.echo(line)
+            before = lines
+    finally:
+        lags.close()
+
+
+def process_table(status: "list[ProcessStatus]", lag: "Mapping[str, int]") -> "Table":
+    """Return the table of processes: role, state, process id, restarts, records behind."""
+    from rich.table import Table
+
+    table = Table("process", "state", "pid", "restarts", "lag")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    colours = {"running": "green", "waiting": "yellow", "failed": "red", "stopped": "dim"}
+    for process in status:
+        table.add_row(
+            process.role,
+            f"[{colours[process.state]}]{process.state}[/]",
+            str(process.pid or ""),
+            str(process.restarts),
+            _lag_text(lag, process.role),
+        )
+    return table
+
+
+def process_lines(status: "list[ProcessStatus]", lag: "Mapping[str, int]") -> list[str]:
+    """Return the same as plain lines, for logs."""
+    return [
+        f"{process.role} {process.state} pid={process.pid or '-'} restarts={process.restarts} "
+        f"lag={_lag_text(lag, process.role) or '-'}"
+        for process in status
+    ]
+
+
+def _lag_text(lag: "Mapping[str, int]", role: str) -> str:
+    return f"{lag[role]:,}" if role in lag else ""
