@@ -1,5 +1,7 @@
 """Reading a dead-letter topic: which records of the source it stands for."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
