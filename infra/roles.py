@@ -50,6 +50,20 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             "shadow" if role == "shadow" else "inference",
             worker=worker_name(role, settings),
         )
+    elif role == "monitor":
+        from serving.monitor import run_monitor
+
+        run_monitor(
+            bootstrap,
+            pipeline.topics,
+            pipeline.features,
+            pipeline.events,
+            pipeline.labels,
+            pipeline.monitors,
+            pipeline.training,
+            pipeline.step,
+            home,
+        )
     elif role == "trainer":
         from training.trainer import run_trainer
 
