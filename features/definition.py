@@ -5,6 +5,9 @@ A window's value at an event is the aggregate over the events of the same entity
 length u and event time t, a window of length w covers the w/u tiles up to and including the tile
 that contains t, that is event times in ((⌊t/u⌋ − w/u + 1)·u, (⌊t/u⌋ + 1)·u). Event and log order,
 not wall time, decide; so the value is the same live and replayed.
+
+An event later than the stream's lateness changes no window. Its own windows are exact where their
+tiles are still kept (up to ⌈lateness/u⌉ + 1 tiles behind the newest), else missing.
 """
 
 import hashlib
@@ -73,7 +76,10 @@ class Mean(_Windowed):
 
 @dataclass(frozen=True)
 class TimeSinceLast:
-    """Seconds of event time since the newest earlier event of the entity; missing at the first."""
+    """Seconds of event time since the newest earlier event of the entity; missing at the first.
+
+    0 where that one is newer: events may come out of order, and a late one counts here too.
+    """
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,21 @@ class FeatureEngine:
         return texts
 
 
+def warm_up() -> None:
+    """Load the compiled loops, so that the first batch need not wait for them.
+
+    Compiling takes seconds, once on a machine; loading takes tenths of a second. What is compiled
+    does not depend on the definition.
+    """
+    none = np.empty(0, dtype=np.int64)
+    ids = SeenIds(1000)
+    ids.admit(["a"], np.zeros(1, dtype=np.int64))
+    ids.restore(**ids.snapshot())
+    WindowState(plan_windows([], [], set(), 0)).update(
+        none, none, none, none.astype(np.bool_), np.empty((0, 0), dtype=np.float64)
+    )
+
+
 def _slots_from(ends: NDArray[np.int64], data: NDArray[np.uint8], entities: int) -> dict[str, int]:
     text = data.tobytes()
     bounds = [0, *ends.tolist()]

@@ -66,7 +66,7 @@ class SeenIds:
                 f"watermark {watermark_ms.shape} and ids {seen_ids.shape} should be (1,) and (n, 2)"
             )
         self._state[0] = watermark_ms[0]
-        self._fill(np.ascontiguousarray(seen_ids, dtype=np.int64), len(seen_ids))
+        self._fill(np.array(seen_ids, dtype=np.int64, order="C"), 0)
 
     def _make_room(self, n: int) -> None:
         if 2 * (int(self._state[1]) + n) > len(self._table):

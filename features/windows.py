@@ -73,7 +73,7 @@ class WindowState:
         plan = self._plan
         values = np.empty((len(slots), len(plan.outputs)), dtype=np.float64)
         done = 0
-        while done < len(slots):
+        while True:
             done = update_tiles(
                 done,
                 slots,
@@ -93,9 +93,14 @@ class WindowState:
                 self._top,
                 values,
             )
-            if done < len(slots):
-                self._grow_pool(0)
-        return values
+            if done == len(slots):
+                return values
+            self._grow_pool(0)
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory the state takes, in bytes."""
+        return self._last_ms.nbytes + self._blocks.nbytes + self._pool.nbytes
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return the state as plain arrays that depend on the log alone."""

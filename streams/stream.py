@@ -22,7 +22,7 @@ class EventStream:
         partitions: how many partitions the pipeline's keyed topics get.
         lateness: how far behind its partition's newest event time an event may be and still
             change the windows.
-        dedupe: for how much event time an id is remembered.
+        dedupe: for how much event time an id is remembered, at least (and at most twice as long).
     """
 
     type: type[msgspec.Struct]
