@@ -6,7 +6,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import BrokerError
-from streams.kafka_client import consumer, producer
+from streams.kafka_client import consumer, producer, watermarks
 from streams.wire import Command, ModelEvent, model_event_key
 
 _EVENTS = msgspec.json.Decoder(ModelEvent)
@@ -40,7 +40,7 @@ class ControlFollower:
     def catch_up(self, timeout_s: float = 30.0) -> list[bytes]:
         """Return everything up to the end of the topic as it stands now."""
         try:
-            end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, 0), timeout=10)[1]
+            end = watermarks(self._consumer, self.topic, 0)[1]
         except KafkaException as error:
             raise BrokerError(f"following {self.topic}: {error}") from error
         values: list[bytes] = []

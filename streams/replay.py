@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.batch import LogBatch
 from streams.errors import BrokerError
-from streams.kafka_client import consumer
+from streams.kafka_client import consumer, watermarks
 
 POLL_S = 0.1
 STALL_S = 30.0
@@ -20,10 +20,7 @@ def offset_bounds(bootstrap: str, topic: str, partitions: int) -> dict[int, tupl
     """Return partition → (first offset, end offset visible to read_committed readers)."""
     client = consumer(bootstrap)
     try:
-        return {
-            p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=10)
-            for p in range(partitions)
-        }
+        return {p: watermarks(client, topic, p) for p in range(partitions)}
     except KafkaException as error:
         raise BrokerError(f"the bounds of {topic} at {bootstrap} can't be read: {error}") from error
     finally:
@@ -37,10 +34,7 @@ def offsets_at(bootstrap: str, topic: str, partitions: int, time_ms: int) -> dic
         found = client.offsets_for_times(
             [TopicPartition(topic, p, time_ms) for p in range(partitions)], timeout=10
         )
-        ends = {
-            p: client.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
-            for p in range(partitions)
-        }
+        ends = {p: watermarks(client, topic, p)[1] for p in range(partitions)}
         return {t.partition: t.offset if t.offset >= 0 else ends[t.partition] for t in found}
     except KafkaException as error:
         raise BrokerError(f"offsets of {topic} at {time_ms} can't be found: {error}") from error
