@@ -123,7 +123,11 @@ class MonitorWorker:
         self._live = LiveModel()
         self._pending: _Pending | None = None
         self._commands_done = 0
-        self._open(bootstrap)
+        try:
+            self._open(bootstrap)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def _open(self, bootstrap: str) -> None:
         topics = self._topics
