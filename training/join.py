@@ -157,6 +157,7 @@ def _known_labels(labels: pa.Table, label_cutoff_ms: int) -> tuple[pa.Table, dic
         "invalid_labels": labels.num_rows - valid.num_rows,
         "labels_after_cutoff": valid.num_rows - known.num_rows,
         "repeated_labels": known.num_rows - first.num_rows,
+        "known_labels": first.num_rows,
     }
 
 

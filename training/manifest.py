@@ -129,5 +129,5 @@ def _installed(name: str) -> str | None:
 
 
 def _plain(declared: Model | Training) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(asdict(declared))
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(asdict(declared)))
     return plain

@@ -16,6 +16,7 @@ from streams.topics import Topics, ensure_topics
 
 PARTITIONS = 2
 STEP_MS = 1000
+START_MS = 1_600_000_000_000
 
 
 class Reading(msgspec.Struct):
@@ -59,9 +60,9 @@ class Log:
             rows = feature_rows(partition, numbers)
             values = FeatureCodec(DEFINITION, EVENTS).encode(rows)
             for i, value in zip(numbers, values, strict=True):
-                self._produce(writer, self.topics.features, partition, value, int(i) * STEP_MS)
+                self._produce(writer, self.topics.features, partition, value, time_ms(int(i)))
             for i in numbers[numbers < (end if labels_until is None else labels_until)]:
-                known_ms = int(i) * STEP_MS + STEP_MS // 2
+                known_ms = time_ms(int(i)) + STEP_MS // 2
                 label = Outcome(f"e{i}", f"d{partition}", known_ms, float(is_positive(i)))
                 self.append_label(writer, partition, msgspec.json.encode(label), known_ms)
         if writer.flush(30):
@@ -95,12 +96,17 @@ def feature_rows(partition: int, numbers: np.ndarray) -> FeatureRows:
         partition=partition,
         event_ids=[f"e{i}" for i in numbers],
         entities=[f"d{partition}"] * len(numbers),
-        event_times_ms=numbers.astype(np.int64) * STEP_MS,
+        event_times_ms=numbers.astype(np.int64) * STEP_MS + START_MS,
         source_offsets=numbers.astype(np.int64),
         numeric=levels[:, None].astype(np.float64),
         categories=[["odd" if i % 3 else "even" for i in numbers]],
         groups=[],
     )
+
+
+def time_ms(number: int) -> int:
+    """Return the event time of an event; its label becomes known half a step later."""
+    return START_MS + number * STEP_MS
 
 
 def is_positive(numbers: np.ndarray) -> np.ndarray:

@@ -10,14 +10,11 @@ from features.definition import Definition, Number
 from streams.expressions import Value
 from streams.kafka_client import producer
 from streams.replay import offset_bounds
-from tests.training.pipelines import DEFINITION, EVENTS, LABELS, Log, new_log
+from tests.training.pipelines import DEFINITION, EVENTS, LABELS, STEP_MS, Log, new_log, time_ms
 from training.columns import FeatureDecoder, LabelDecoder
 from training.segments import SegmentStore
 
-pytestmark = [
-    pytest.mark.broker,
-    pytest.mark.filterwarnings(r"ignore:\w+_text is deprecated:DeprecationWarning"),
-]
+pytestmark = pytest.mark.broker
 SLOT = 64
 
 
@@ -132,4 +129,4 @@ def test_bad_labels_are_rows_that_are_not_valid(bootstrap: str, tmp_path: Path) 
     valid = table.filter(table["valid"])
     assert valid["event_id"].to_pylist() == ["e0", "e2", "e1", "e3"]
     assert valid["target"].to_pylist() == [1.0, 0.0, 0.0, 0.0]
-    assert valid["event_time_ms"].to_pylist() == [500, 2500, 1500, 3500]
+    assert valid["event_time_ms"].to_pylist() == [time_ms(i) + STEP_MS // 2 for i in (0, 2, 1, 3)]

@@ -1,0 +1,105 @@
+"""``kappa train``: one training on the log as it stands, in this process."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
+
+if TYPE_CHECKING:
+    from training.job import TrainedModel
+
+
+def train(
+    pipeline: PipelineOption = DEFAULT_PIPELINE,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+            metavar="TIME",
+            help="Learn from events before this time and from labels known by then, in the "
+            "pipeline's time zone. Default: everything in the log.",
+        ),
+    ] = None,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="How many ranks. Default: KAPPA_TRAINING_RANKS, 2.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Train a model on the log; it is written to disk and judged, but not put live."""
+    from zoneinfo import ZoneInfo
+
+    from rich.console import Console
+
+    from training.gate import refusal
+    from training.job import TrainingJob, run_training
+    from training.ranges import newest_time_ms
+
+    with open_context(pipeline) as context:
+        declared, topics = context.pipeline, context.pipeline.topics
+        if until is not None:
+            cutoff_ms = int(until.replace(tzinfo=ZoneInfo(declared.timezone)).timestamp() * 1000)
+        else:
+            cutoff_ms = newest_time_ms(context.bootstrap, topics, declared.events.partitions) + 1
+        job = TrainingJob(
+            bootstrap=context.bootstrap,
+            topics=topics,
+            definition=declared.features,
+            events=declared.events,
+            labels=declared.labels,
+            model=declared.model,
+            training=declared.training,
+            cutoff_ms=cutoff_ms,
+            home=context.home,
+            command_id=f"cli-{cutoff_ms}",
+            ranks=ranks or context.settings.training_ranks,
+        )
+        console = Console(stderr=True)
+        with console.status("training") as status:
+
+            def show(line: str) -> None:
+                status.update(line)
+                console.log(line, highlight=False)
+
+            trained = run_training(job, show)
+    verdict = refusal(trained.metrics)
+    if as_json:
+        typer.echo(json.dumps(_result(trained, verdict)))
+    else:
+        _print(trained, verdict)
+
+
+def _result(trained: "TrainedModel", verdict: str | None) -> dict[str, object]:
+    return {
+        "package": str(trained.package),
+        "manifest": str(trained.package / "manifest.json"),
+        "sha256": trained.sha256,
+        "data_sha256": trained.manifest["data_sha256"],
+        "metrics": trained.metrics,
+        "refused": verdict,
+    }
+
+
+def _print(trained: "TrainedModel", verdict: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="On the validation slice, the latest examples")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in trained.metrics.items():
+        table.add_row(name, f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(f"package   {trained.package}", soft_wrap=True, highlight=False)
+    manifest = trained.package / "manifest.json"
+    console.print(f"manifest  {manifest}", soft_wrap=True, highlight=False)
+    console.print(
+        f"would not go live: {verdict}" if verdict else "good enough to go live",
+        soft_wrap=True,
+        highlight=False,
+    )
