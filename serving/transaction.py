@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import repeat
 
 import structlog
@@ -39,6 +40,9 @@ MAX_FAILURES = 20
 # of a worker that died in one stay unreadable for the worker that takes its partitions over.
 TRANSACTION_TIMEOUT_MS = 15_000
 SESSION_TIMEOUT_MS = 10_000
+# The broker refuses a transaction while it still writes the markers of the one before; the client
+# then waits for 100 ms by default. Measured on one broker: p90 of a commit 103 ms, with 5 ms: 12.
+RETRY_MS = 5
 
 _LOG = structlog.get_logger(__name__)
 
@@ -119,8 +123,9 @@ class TransactionalHop:
 
     def close(self) -> None:
         """Close the connections; what was taken and not committed is left to the next worker."""
+        with suppress(KafkaException):  # a fenced client says so again as it closes
+            self._producer.close()
         self._consumer.close()
-        self._producer.close()
 
     # --- the steps of a commit -------------------------------------------------------------------
 
@@ -182,9 +187,8 @@ class TransactionalHop:
                 return
         # Timed out, fenced or fatal: whether the transaction was committed is not known here. A new
         # producer with the same id settles that at the broker, and the committed positions tell.
-        self._consumer.close()
         self._producer.purge()
-        self._producer.close()
+        self.close()
         self._open()
 
     def _open(self) -> None:
@@ -212,6 +216,7 @@ class TransactionalHop:
             self._bootstrap,
             transactional_id=f"{self._group}.{self._worker}",
             transaction_timeout_ms=self._transaction_timeout_ms,
+            retry_backoff_ms=RETRY_MS,
             **options,
         )
         try:

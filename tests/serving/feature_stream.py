@@ -170,10 +170,10 @@ def working(
 def wait_drained(bootstrap: str, topics: Topics, role: str = "inference") -> None:
     """Wait until the role's group has committed the end of the features topic."""
     reader = PositionReader(bootstrap)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     try:
         while lag := reader.lag(topics.group(role), {topics.features: PARTITIONS})[topics.features]:
-            assert time.monotonic() < deadline, f"lag {lag} after 30 s"
+            assert time.monotonic() < deadline, f"lag {lag} after 60 s"
             time.sleep(0.02)
     finally:
         reader.close()
@@ -182,13 +182,13 @@ def wait_drained(bootstrap: str, topics: Topics, role: str = "inference") -> Non
 def wait_activated(bootstrap: str, topics: Topics, version: int) -> Activated:
     """Wait until a worker says that it answers with ``version``."""
     follower = ControlFollower(bootstrap, topics.models)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     try:
         while True:
             for event in decode_model_events(follower.poll(0.1)):
                 if isinstance(event, Activated) and event.version == version:
                     return event
-            assert time.monotonic() < deadline, f"version {version} not activated after 30 s"
+            assert time.monotonic() < deadline, f"version {version} not activated after 60 s"
     finally:
         follower.close()
 

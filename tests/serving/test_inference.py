@@ -158,8 +158,8 @@ def test_a_switch_under_load_happens_where_the_control_log_says(
     }
     for answer in answers:
         features_offset = int(answer.prediction_id.rsplit("-", 2)[1])
-        partition = str(answer.source.partition)
-        begun = [0, *(v for v, at in sorted(since.items()) if at[partition] <= features_offset)]
+        key = str(answer.source.partition)
+        begun = [0, *(v for v, at in sorted(since.items()) if at[key] <= features_offset)]
         assert answer.model_version == begun[-1]
 
 
