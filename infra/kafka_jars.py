@@ -55,8 +55,23 @@ def jars_at_hand() -> bool:
     from jgo.config import GlobalSettings
 
     repository = Path(GlobalSettings.load().repo_cache)
-    jar = repository / "org/apache/kafka/kafka_2.13" / KAFKA_VERSION
-    return (jar / f"kafka_2.13-{KAFKA_VERSION}.jar").is_file()
+    for coordinate in KAFKA:
+        group, artifact, version = coordinate.split(":")
+        folder = repository.joinpath(*group.split("."), artifact, version)
+        if not (folder / f"{artifact}-{version}.jar").is_file():
+            return False
+    return True
+
+
+def central_answers(timeout_s: float) -> bool:
+    """Return whether Maven Central can be reached from here, with the resolver's own client."""
+    import requests
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    try:
+        return requests.head(f"{MAVEN_CENTRAL_URL}/", timeout=timeout_s).status_code < 500
+    except requests.RequestException:
+        return False
 
 
 def _resolve() -> list[Path]:

@@ -131,6 +131,29 @@ def ensure_topics(bootstrap: str, specs: Iterable[TopicSpec], replication: int =
         admin.close()
 
 
+def missing_topics(bootstrap: str, specs: Iterable[TopicSpec]) -> list[str]:
+    """Return the names of topics that are not there, and check those that are; changes nothing.
+
+    Raises:
+        TopicMismatchError: an existing topic has another number of partitions or configuration.
+        BrokerError: the broker can't be reached or refuses.
+    """
+    from kafka.errors import KafkaError
+
+    wanted = list(specs)
+    admin = connect_admin(bootstrap)
+    try:
+        existing = set(admin.list_topics())
+        check = [spec for spec in wanted if spec.name in existing]
+        if check:
+            _check_existing(admin, check)
+    except KafkaError as error:
+        raise BrokerError(f"the topics at {bootstrap} can't be described: {error}") from error
+    finally:
+        admin.close()
+    return [spec.name for spec in wanted if spec.name not in existing]
+
+
 def connect_admin(bootstrap: str) -> "KafkaAdminClient":
     """Return an administration client; raises BrokerError where nobody answers."""
     from kafka.admin import KafkaAdminClient
