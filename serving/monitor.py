@@ -158,7 +158,7 @@ class MonitorWorker:
         for _ in range(min(saved.commands_done, len(self._queue))):
             self._queue.popleft()
         self._commands_done = saved.commands_done
-        self._follow_models()
+        self._rollout = self._rollout.apply_all(decode_model_events(self._models.catch_up()))
         self._resume_reference()
         self._committed: object = None
         self._committed_at_s = self._saved_at_s = time.monotonic()
@@ -232,15 +232,15 @@ class MonitorWorker:
         while self._queue and self._pending is None:
             command = self._queue[0]
             if isinstance(command, Advance):
-                topics = dict.fromkeys(self._inputs, self._partitions)
-                self._pending = _Pending(command, self._ends.ends(topics))
+                self._pending = _Pending(command, self._input_ends())
             else:
                 if isinstance(command, Retrain):
                     self.state.note_training(command.cutoff_ms)
                     self._asked.add(command.command_id)
                 self._done()
         if self._pending is not None and self._has_read(self._pending.targets):
-            self._close_until(self._pending.command.event_time_ms)
+            models_end = self._pending.targets[self._topics.models][0]
+            self._close_until(self._pending.command.event_time_ms, models_end)
             self._pending = None
             self._done()
 
@@ -251,15 +251,23 @@ class MonitorWorker:
     def _has_read(self, targets: dict[str, dict[int, int]]) -> bool:
         return all(
             self._readers[topic].positions[partition] >= end
-            for topic, ends in targets.items()
-            for partition, end in ends.items()
+            for topic in self._inputs
+            for partition, end in targets[topic].items()
         )
+
+    def _input_ends(self) -> dict[str, dict[int, int]]:
+        topics = dict.fromkeys(self._inputs, self._partitions)
+        return self._ends.ends({**topics, self._topics.models: 1})
 
     # Closing
 
-    def _close_until(self, time_ms: int) -> None:
+    def _close_until(self, time_ms: int, models_end: int | None = None) -> None:
+        """Close the steps that end by ``time_ms``, with the model that is live by ``models_end``
+        (an offset of the models topic; None for its end now)."""
         while (end_ms := self.state.next_end_ms()) is not None and end_ms <= time_ms:
-            self._follow_models()
+            if models_end is None:
+                models_end = self._ends.ends({self._topics.models: 1})[self._topics.models][0]
+            self._follow_models(models_end)
             self._use_live()
             closing = self.state.close(self._live)
             self._publish(closing)
@@ -322,8 +330,11 @@ class MonitorWorker:
 
     # The live model
 
-    def _follow_models(self) -> None:
-        self._rollout = self._rollout.apply_all(decode_model_events(self._models.catch_up()))
+    def _follow_models(self, end: int) -> None:
+        values = self._models.poll()
+        while self._models.position < end:
+            values += self._models.poll(IDLE_POLL_S)
+        self._rollout = self._rollout.apply_all(decode_model_events(values))
 
     def _use_live(self) -> None:
         """Make ``_live`` the version that is live now, and count in its bins."""

@@ -49,14 +49,16 @@ class Outbox:
 
     def metric(self, metric: Metric) -> None:
         """Write a figure of a window."""
-        if self._is_new(self._topics.metrics, _metric_key(metric)):
+        past = metric.window.end_ms < self._told_until_ms
+        if self._is_new(self._topics.metrics, _metric_key(metric)) and not past:
             key = metric.metric if metric.feature is None else f"{metric.metric}/{metric.feature}"
             value = msgspec.json.encode(metric)
             self._send(self._topics.metrics, value, key.encode(), metric.window.end_ms)
 
     def alert(self, alert: Alert) -> bool:
-        """Write an alert; return False where it stands in the log already."""
-        if not self._is_new(self._topics.alerts, alert.alert_id):
+        """Write an alert; return False where the log has told of its window already."""
+        past = alert.window.end_ms < self._told_until_ms
+        if not self._is_new(self._topics.alerts, alert.alert_id) or past:
             return False
         value = msgspec.json.encode(alert)
         self._send(self._topics.alerts, value, alert.alert_id.encode(), alert.window.end_ms)
@@ -124,6 +126,10 @@ class Outbox:
         )
         written[topics.metrics] = {_metric_key(m) for m in map(_METRIC.decode, metrics)}
         written[topics.alerts] = {alert.alert_id for alert in map(_ALERT.decode, alerts)}
+        # A monitor that lost its state closes old steps again, but compares with the model that is
+        # live today: of steps before the newest one told of, it must say nothing new.
+        ends = [_METRIC.decode(value).window.end_ms for value in metrics]
+        self._told_until_ms = max(ends, default=0)
         first, end = self._positions.get(dead_topic, 0), _end(bootstrap, dead_topic)
         if first < end:
             dead = read_dead_letters(bootstrap, topics.labels, first)

@@ -1,0 +1,113 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import sem
+
+from serving.performance import (
+    ALPHA,
+    CLIP,
+    WIDTH,
+    contributions,
+    figures,
+    judge_calibration,
+    judge_log_loss,
+)
+
+
+def _sample(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(0.02, 0.98, n)
+    return scores, (rng.random(n) < scores).astype(np.float64)
+
+
+def test_figures_are_the_textbook_ones() -> None:
+    scores, labels = _sample(5_000)
+    losses = -(labels * np.log(scores) + (1 - labels) * np.log(1 - scores))
+    errors = (scores - labels) ** 2
+    hits = ((scores >= 0.5) == (labels == 1)).astype(float)
+
+    found = figures(contributions(scores, labels).sum(axis=0))
+
+    assert found is not None
+    assert found.n == 5_000
+    assert found.log_loss == pytest.approx(losses.mean(), abs=1e-8)
+    assert found.log_loss_error == pytest.approx(sem(losses), rel=1e-6)
+    assert found.brier == pytest.approx(errors.mean(), abs=1e-8)
+    assert found.brier_error == pytest.approx(sem(errors), rel=1e-6)
+    assert found.accuracy == pytest.approx(hits.mean())
+    assert found.accuracy_error == pytest.approx(sem(hits), rel=1e-6)
+    assert found.calibration_gap == pytest.approx(abs(scores.mean() - labels.mean()), abs=1e-8)
+
+
+def test_sums_are_the_same_to_the_last_bit_in_any_order() -> None:
+    scores, labels = _sample(3_000)
+    order = np.random.default_rng(2).permutation(3_000)
+
+    forward = contributions(scores, labels).sum(axis=0)
+    shuffled = contributions(scores[order], labels[order])
+    pieces = shuffled[:700].sum(axis=0) + shuffled[700:].sum(axis=0)
+
+    assert np.array_equal(forward, pieces)
+
+
+def test_a_certain_mistake_costs_much_but_not_infinitely() -> None:
+    found = figures(contributions(np.array([0.0, 1.0]), np.array([1.0, 1.0])).sum(axis=0))
+
+    assert found is not None
+    assert found.log_loss == pytest.approx(-math.log(CLIP) / 2, rel=1e-6)
+
+
+def test_nothing_has_no_figures() -> None:
+    assert figures(np.zeros(WIDTH, dtype=np.int64)) is None
+
+
+def test_false_alarms_of_calibration_are_as_rare_as_they_should_be() -> None:
+    runs, alpha = 1_000, 0.05
+    alarms = 0
+    for seed in range(runs):
+        found = figures(contributions(*_sample(300, seed)).sum(axis=0))
+        assert found is not None
+        alarms += judge_calibration(found, 0.0, alpha).alarming
+
+    assert alarms / runs == pytest.approx(alpha, abs=3 * math.sqrt(alpha * (1 - alpha) / runs))
+
+
+def test_a_gap_beyond_threshold_and_chance_is_alarming() -> None:
+    scores, labels = np.full(1_000, 0.1), (np.arange(1_000) < 300).astype(np.float64)
+    found = figures(contributions(scores, labels).sum(axis=0))
+    assert found is not None
+
+    verdict = judge_calibration(found, 0.05)
+
+    assert verdict.alarming
+    assert verdict.value == pytest.approx(0.2)
+    assert not judge_calibration(found, 0.25).alarming
+
+
+def test_a_large_gap_on_few_labels_may_be_chance() -> None:
+    found = figures(contributions(np.full(4, 0.5), np.ones(4)).sum(axis=0))
+    assert found is not None
+
+    verdict = judge_calibration(found, 0.05, ALPHA)
+
+    assert verdict.value == pytest.approx(0.5)
+    assert not verdict.alarming
+
+
+@pytest.mark.parametrize(("ratio", "alarming"), [(1.1, True), (3.0, False)])
+def test_log_loss_is_judged_against_validation(ratio: float, alarming: bool) -> None:
+    scores, labels = _sample(2_000)
+    found = figures(contributions(scores, 1 - labels).sum(axis=0))
+    assert found is not None
+
+    assert judge_log_loss(found, found.log_loss / 2, ratio).alarming is alarming
+
+
+def test_log_loss_within_chance_is_not_alarming() -> None:
+    scores, labels = _sample(10)
+    found = figures(contributions(scores, labels).sum(axis=0))
+    assert found is not None
+    validation = found.log_loss - found.log_loss_error
+
+    assert not judge_log_loss(found, validation, ratio=1.0).alarming
