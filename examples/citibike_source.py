@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streams.files import CSV, PARQUET, find_files
+from streams.files import CSV, find_files
 from streams.merging import concatenate, cut, in_order, merge
 from streams.recording import Recording
 from streams.rows import optional_ints, record_times, recording_of, torn_recording
@@ -25,6 +26,7 @@ EVENT_FIELDS = ("trip_id", "station", "bike", "user_type", "started_at_ms")
 LABEL_FIELDS = ("trip_id", "station", "ended_at_ms", "duration_s")
 
 _ROWS = 8_192
+_LONGEST_S = 1e9  # 30 years; more is no duration, and would not fit the arithmetic
 
 
 def read(path: Path) -> Iterator[Recording]:
@@ -32,7 +34,7 @@ def read(path: Path) -> Iterator[Recording]:
 
     ``path`` is a CSV or its zip. Raises SourceError where a file can't be read.
     """
-    files = find_files(path, (*CSV, *PARQUET))
+    files = find_files(path, CSV)
     yield from merge([_read_file(file) for file in files])
 
 
@@ -53,7 +55,7 @@ def trips_to_recording(trips: pa.Table) -> Recording:
     started_ms, valid = started_at(
         _local_times(trips["starttime"]), _local_times(trips["stoptime"]), durations_s
     )
-    known = valid & np.isfinite(durations_s)
+    known = valid & (np.abs(durations_s) < _LONGEST_S)
     elapsed_ms = (np.where(known, durations_s, 0.0) * 1000).astype(np.int64)
     bikes = plain_values(trips["bikeid"], "text")
     stations = plain_values(trips["start station id"], "text")
@@ -114,6 +116,7 @@ def _readings(local: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _local_times(column: pa.ChunkedArray) -> pd.Series:
-    """Return naive times as pandas knows them, NaT where a cell is none."""
-    cells = column.to_pandas()
-    return pd.Series(pd.to_datetime(cells, errors="coerce", format="ISO8601"))
+    """Return naive times as pandas knows them, NaT where a cell is none, or names a zone."""
+    naive = pc.if_else(pc.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)$"), None, column)
+    parsed = pd.to_datetime(naive.to_pandas(), errors="coerce", format="ISO8601", utc=True)
+    return pd.Series(parsed).dt.tz_localize(None)

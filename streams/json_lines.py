@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.errors import SourceError
 from streams.files import not_utf8, open_binary, reading
@@ -42,17 +43,12 @@ def read_json_lines(
             if before_ms is None:
                 _check_first(path, lines[:1000], required)
             heads = _decode(lines, head)
-            times = [getattr(head, "time", None) for head in heads]
-            valid = np.asarray([type(t) is int and 0 <= t < _LATEST_MS for t in times])
-            times_ms = np.asarray(
-                [t if ok else 0 for t, ok in zip(times, valid.tolist(), strict=True)], np.int64
-            )
-            filled_ms = record_times(times_ms, valid, before_ms)
+            filled_ms = record_times(*_times([head.time for head in heads]), before_ms)
             before_ms = int(filled_ms[-1])
             yield Recording(
                 filled_ms,
                 np.full(len(lines), is_label),
-                record_keys([_entity(head) for head in heads]),
+                record_keys(_entities([head.entity for head in heads])),
                 lines,
             )
     if before_ms is None:
@@ -69,19 +65,29 @@ def _decode(lines: list[bytes], head: type[msgspec.Struct]) -> list[Any]:
     try:
         return list(map(decoder.decode, lines))
     except msgspec.DecodeError:
-        return [_decode_one(line, decoder) for line in lines]
+        return [_decode_one(line, decoder, head) for line in lines]
 
 
-def _decode_one(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+def _decode_one(line: bytes, decoder: msgspec.json.Decoder[Any], head: type[msgspec.Struct]) -> Any:
     try:
         return decoder.decode(line)
     except msgspec.DecodeError:
-        return None
+        return head()
 
 
-def _entity(head: Any) -> str | int | None:
-    entity = getattr(head, "entity", None)
-    return entity if isinstance(entity, str | int) and not isinstance(entity, bool) else None
+def _times(times: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return times (n,) and which of them are valid (n,): whole numbers in a sensible range."""
+    if set(map(type, times)) != {int} or max(times) >= _LATEST_MS or min(times) < 0:
+        valid = np.asarray([type(time) is int and 0 <= time < _LATEST_MS for time in times])
+        times = [time if ok else 0 for time, ok in zip(times, valid.tolist(), strict=True)]
+        return np.asarray(times, np.int64), valid
+    return np.asarray(times, np.int64), np.ones(len(times), np.bool_)
+
+
+def _entities(entities: list[Any]) -> list[str | int | None]:
+    if set(map(type, entities)) <= {str, int}:
+        return entities
+    return [entity if type(entity) in (str, int) else None for entity in entities]
 
 
 def _check_first(path: Path, lines: list[bytes], required: Sequence[str]) -> None:

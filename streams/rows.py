@@ -27,6 +27,8 @@ def record_times(
 
 def record_keys(entities: Sequence[Any]) -> list[bytes | None]:
     """Return the record key of each entity; None where it is missing."""
+    if set(map(type, entities)) == {str}:
+        return list(map(str.encode, entities))
     return [None if entity is None else str(entity).encode() for entity in entities]
 
 

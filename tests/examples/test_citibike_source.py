@@ -136,6 +136,18 @@ def test_a_folder_is_read_by_name_whatever_the_months_overlap(tmp_path: Path) ->
     assert [value[12:14] for value in whole.values] == [b"10", b"11", b"11", b"10"]
 
 
+@pytest.mark.parametrize("start", ["2019-11-05T10:00:00Z", "2019-11-05 10:00+02:00", "11/5/2019"])
+def test_a_start_that_is_no_local_time_is_unknown(tmp_path: Path, start: str) -> None:
+    path = months(
+        tmp_path,
+        "100,2019-11-05 10:00:00.0000,2019-11-05 10:01:40.0000,1,2,10,Subscriber,1985",
+        f"1e300,{start},2019-11-05 10:01:40.0000,1,2,11,Subscriber,1985",
+    )
+    events, labels = split(concatenate(list(read(path))))
+    assert b'"started_at_ms":null' in events[1]
+    assert b'"ended_at_ms":null' in labels[0] + labels[1]
+
+
 def test_a_missing_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("ride_id,started_at\n1,2\n")
     with pytest.raises(SourceError, match=r"lacks the columns 'tripduration', .*it has 'ride_id'"):

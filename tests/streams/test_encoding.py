@@ -35,7 +35,7 @@ def test_it_is_fast() -> None:
     count = 100_000
     ids: list[object] = [f"29535-{row}" for row in range(count)]
     columns: list[list[object]] = [ids, ["3186"] * count, list(range(count))]
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     rows = encode_rows(["trip_id", "station", "started_at_ms"], columns)
-    assert time.perf_counter() - started_s < 1.0
+    assert time.process_time() - started_s < 1.0
     assert msgspec.json.decode(rows[-1])["started_at_ms"] == count - 1
