@@ -1,0 +1,274 @@
+"""How many predictions a core makes, from the features topic to committed transactions.
+
+    uv run python benchmarks/inference.py [--events N] [--json]
+
+The flagship's feature records (nine features, four partitions) are answered by version 0 (the loop
+alone: decode, build, transaction), by a network of the flagship's shape, and, as the floor, copied
+as they are by a bare consume–produce loop in the same transactions; all in one run on one broker.
+Batches, headers' absence in the copy aside, are the same. ``per_core`` is records divided by the
+processor seconds of all threads of this process, the client's own included and the broker's not;
+``per_s`` is by the clock. Both begin when the partitions are assigned.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from examples.citibike import pipeline  # noqa: E402
+from features.records import FeatureCodec, FeatureRows  # noqa: E402
+from infra.broker import EmbeddedBroker  # noqa: E402
+from serving.answers import Predict  # noqa: E402
+from serving.inference import InferenceWorker  # noqa: E402
+from serving.router import Router  # noqa: E402
+from serving.stretches import Outgoing, Position  # noqa: E402
+from serving.transaction import TransactionalHop  # noqa: E402
+from streams.clock import SystemClock  # noqa: E402
+from streams.control import ControlFollower, ControlWriter  # noqa: E402
+from streams.kafka_client import producer  # noqa: E402
+from streams.replay import offset_bounds  # noqa: E402
+from streams.settings import Settings  # noqa: E402
+from streams.topics import Topics, ensure_topics  # noqa: E402
+from streams.wire import Registered, StageChanged  # noqa: E402
+
+PARTITIONS = pipeline.events.partitions
+STATIONS = 52
+MAX_BATCH = 10_000
+GOAL_PER_CORE = 50_000.0
+CHUNK = 10_000
+
+
+class Drained(threading.Event):
+    """Set as soon as the hop stands at the ends of its topic; keeps the time from assignment."""
+
+    def __init__(self, hop: TransactionalHop, ends: dict[int, int]) -> None:
+        super().__init__()
+        self._hop, self._ends = hop, ends
+        self._began: tuple[float, float] | None = None
+        self.wall_s = self.cpu_s = 0.0
+
+    def is_set(self) -> bool:
+        """Return whether all partitions are at their end."""
+        at = {p: position.next_offset for p, position in self._hop.positions.items()}
+        now = (time.perf_counter(), time.process_time())
+        if self._began is None and len(at) == len(self._ends):
+            self._began = now
+        if at != self._ends or self._began is None:
+            return False
+        self.wall_s, self.cpu_s = now[0] - self._began[0], now[1] - self._began[1]
+        return True
+
+
+def main() -> None:
+    """Measure, print a table, and with --json one object on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings()
+        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
+        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
+        try:
+            figures = measure(bootstrap, Path(folder), options.events)
+        finally:
+            if broker is not None:
+                broker.stop()
+    goals = {"network_per_core": GOAL_PER_CORE}
+    met = {name: figures[name] >= goal for name, goal in goals.items()}
+    show(figures, goals, met)
+    if options.json:
+        print(json.dumps({"figures": figures, "goals": goals, "goals_met": all(met.values())}))
+
+
+def measure(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
+    """Return the figures; rates in records per second."""
+    topics = Topics(f"bench{uuid4().hex[:8]}", pipeline.features.version)
+    ensure_topics(bootstrap, topics.specs(PARTITIONS))
+    rows = fill(bootstrap, topics, events)
+    network = package(folder, rows)
+    figures: dict[str, float] = {"events": events}
+    copied = copy(bootstrap, topics)
+    runs = {
+        "bare_copy": copied,
+        "version_0": answer(bootstrap, topics, "v0", None),
+        "network": answer(bootstrap, topics, "network", network),
+    }
+    for name, run in runs.items():
+        figures[f"{name}_per_core"] = round(events / run.cpu_s)
+        figures[f"{name}_per_s"] = round(events / run.wall_s)
+    begun = time.process_time()
+    network(rows)
+    figures["network_alone_per_core"] = round(len(rows) / (time.process_time() - begun))
+    return figures
+
+
+def fill(bootstrap: str, topics: Topics, n: int) -> FeatureRows:
+    """Append ``n`` feature records; return the rows of the last chunk."""
+    codec, rng = FeatureCodec(pipeline.features, pipeline.events), np.random.default_rng(7)
+    client = producer(bootstrap, linger_ms=5, queue_buffering_max_messages=2 * CHUNK)
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"kappa.features.v1"),
+        ("ce_source", b"/bench/features"),
+        ("ce_id", b"f3b1"),
+        ("kappa-featurised-at-ms", b"1577836800123"),
+    ]
+    rows: FeatureRows | None = None
+    for chunk, start in enumerate(range(0, n, CHUNK)):
+        partition, first = chunk % PARTITIONS, chunk // PARTITIONS * CHUNK
+        rows = random_rows(rng, partition, first, min(CHUNK, n - start))
+        for value, entity, at_ms in zip(
+            codec.encode(rows), rows.entities, rows.event_times_ms.tolist(), strict=True
+        ):
+            client.produce(
+                topics.features, value, entity, partition, timestamp=at_ms, headers=headers
+            )
+        if client.flush(60):
+            raise SystemExit("the broker did not take the feature records")
+    if rows is None:
+        raise SystemExit("--events must be at least 1")
+    return rows
+
+
+def random_rows(rng: np.random.Generator, partition: int, first: int, n: int) -> FeatureRows:
+    """Return rows as the flagship has them."""
+    users = rng.choice(["Subscriber", "Customer"], n).tolist()
+    stations = [f"{3184 + s}" for s in rng.integers(0, STATIONS, n).tolist()]
+    texts = {
+        "hour": list(map(str, rng.integers(0, 24, n).tolist())),
+        "weekday": list(map(str, rng.integers(0, 7, n).tolist())),
+        "user_type": users,
+        "station": stations,
+    }
+    numeric = rng.exponential(20, (n, len(pipeline.features.names("numeric"))))
+    numeric[rng.random(numeric.shape) < 0.02] = np.nan
+    offsets = np.arange(first, first + n)
+    return FeatureRows(
+        partition=partition,
+        event_ids=[f"JC-2020-01-{partition}-{i:08d}" for i in offsets.tolist()],
+        entities=stations,
+        event_times_ms=1_577_836_800_000 + 1000 * offsets,
+        source_offsets=offsets,
+        numeric=numeric,
+        categories=[texts[name] for name in pipeline.features.names("category")],
+        groups=[users],
+    )
+
+
+def package(folder: Path, rows: FeatureRows) -> Predict:
+    """Return a loaded, untrained model package of the flagship's shape."""
+    from training.calibration import Calibration
+    from training.encoding import Encoding
+    from training.network import TabularNetwork
+    from training.package import Shape, load_package, save_package
+    from training.reference import Reference
+
+    definition = pipeline.features
+    encoding = Encoding.fit(definition.names("numeric"), definition.names("category"), rows)
+    shape = Shape(encoding.numeric_width, encoding.code_counts, pipeline.model.hidden)
+    network = TabularNetwork(shape.numeric_width, shape.code_counts, shape.hidden)
+    digest = save_package(
+        folder / "package",
+        weights={name: weight.numpy() for name, weight in network.state_dict().items()},
+        shape=shape,
+        encoding=encoding,
+        calibration=Calibration(1.0, 0.0),
+        reference=Reference.from_rows([rows], definition),
+        metrics={},
+        manifest={},
+    )
+    return load_package(str(folder / "package"), digest).predict
+
+
+def hop_of(bootstrap: str, topics: Topics, group: str) -> tuple[TransactionalHop, Drained]:
+    """Return a connection of a new group and what tells that it is done."""
+    hop = TransactionalHop(
+        bootstrap, topics.features, f"{topics.name}.{group}", "w0", max_batch=MAX_BATCH
+    )
+    bounds = offset_bounds(bootstrap, topics.features, PARTITIONS)
+    return hop, Drained(hop, {p: end for p, (_, end) in bounds.items()})
+
+
+def copy(bootstrap: str, topics: Topics) -> Drained:
+    """Copy the values in transactions; nothing is decoded or built."""
+    hop, drained = hop_of(bootstrap, topics, "copy")
+    no_headers: list[list[tuple[str, str | bytes]]] = [[]] * MAX_BATCH
+    while not drained.is_set():
+        taken = hop.take()
+        outgoing = [
+            Outgoing(
+                topics.shadow,
+                stretch.log.partition,
+                [key or b"" for key in stretch.log.keys],
+                [value or b"" for value in stretch.log.values],
+                stretch.log.timestamps_ms.tolist(),
+                no_headers[: len(stretch.log)],
+            )
+            for stretch in taken.stretches
+        ]
+        if taken.reached:
+            hop.commit(outgoing, {p: Position(offset) for p, offset in taken.reached.items()})
+    hop.close()
+    return drained
+
+
+def answer(bootstrap: str, topics: Topics, group: str, model: Predict | None) -> Drained:
+    """Run the inference worker until it is drained, with ``model`` live or version 0."""
+    hop, drained = hop_of(bootstrap, topics, group)
+    router = Router("inference", "w0", pipeline.model.prior, loader(model))
+    if model is not None:
+        router.follow([Registered(1, "c", "", "", {}, {}, None), StageChanged(1, "live", "")])
+    control = ControlFollower(bootstrap, topics.models)
+    worker = InferenceWorker(
+        hop, topics, pipeline.features, pipeline.events, router, control,
+        ControlWriter(bootstrap), "inference", SystemClock(),
+    )  # fmt: skip
+    worker.run(drained)
+    hop.close()
+    control.close()
+    return drained
+
+
+def loader(model: Predict | None) -> Callable[[Registered], Predict]:
+    """Return what loads ``model`` for every version."""
+
+    def load(_: Registered) -> Predict:
+        return model if model is not None else no_model
+
+    return load
+
+
+def no_model(rows: FeatureRows) -> NDArray[np.float64]:
+    """Return nothing: version 0 answers where there is no model."""
+    raise LookupError(f"no model for {len(rows)} rows")
+
+
+def show(figures: dict[str, float], goals: dict[str, float], met: dict[str, bool]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Inference: feature records to committed predictions, per second")
+    table.add_column("figure")
+    for column in ("value", "goal"):
+        table.add_column(column, justify="right")
+    for name, value in figures.items():
+        goal = f"≥ {goals[name]:,.0f} {'met' if met[name] else 'MISSED'}" if name in goals else ""
+        table.add_row(name, f"{value:,.0f}", goal)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
