@@ -1,6 +1,5 @@
 """The command ``kappa``: collects the commands, prints errors that are meant for the user."""
 
-import importlib
 import logging
 import os
 import sys
@@ -8,21 +7,30 @@ import sys
 import structlog
 import typer
 
+from kappa.cli.alerts import alerts
+from kappa.cli.audit import audit
+from kappa.cli.demo import demo
+from kappa.cli.doctor import doctor
+from kappa.cli.predictions import predictions
+from kappa.cli.produce import produce
+from kappa.cli.replay import replay
+from kappa.cli.train import train
+from kappa.cli.up import up
+from kappa.cli.worker import worker
 from streams.errors import KappaError
 
 app = typer.Typer(
     name="kappa",
     help="A Kappa-architecture machine-learning pipeline: one log, from events to drift alerts.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _name in ("demo", "up", "produce", "train", "replay", "predictions", "alerts", "audit", "doctor", "worker"):
-    try:
-        app.command(_name)(getattr(importlib.import_module(f"kappa.cli.{_name}"), _name))
-    except ModuleNotFoundError:
-        pass
+for _command in (
+    demo, up, produce, train, replay, predictions, alerts, audit, doctor, worker,
+):  # fmt: skip
+    app.command()(_command)
 
 
 def main() -> None:
