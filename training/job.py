@@ -23,6 +23,7 @@ from streams.topics import Topics
 from training.columns import FeatureDecoder, LabelDecoder, LogDecoder
 from training.fit import discard, fit
 from training.join import Joined, digest, join, prepare
+from training.launch import Check, Launcher, go_on, run_ranks
 from training.manifest import ReadRange, build_manifest, manifest_id
 from training.prepared import PreparedData
 from training.ranges import find_ranges, trim
@@ -31,9 +32,6 @@ from training.spec import Model, Training
 
 Progress = Callable[[str], None]
 """Is told what happens, in one line for people."""
-
-Check = Callable[[], None]
-"""Is called often while the ranks run; what it raises ends the run."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,15 @@ class TrainingData:
 
 
 def run_training(
-    job: TrainingJob, progress: Progress = lambda _: None, check: Check = lambda: None
+    job: TrainingJob,
+    progress: Progress = lambda _: None,
+    check: Check = go_on,
+    launch: Launcher = run_ranks,
 ) -> TrainedModel:
     """Train a model and return its package.
 
-    An interrupted run of the same input is gone on with, and gives the same model.
+    An interrupted run of the same input is gone on with, and gives the same model. ``check`` and
+    ``launch`` are as for :func:`training.fit.fit`.
 
     Raises:
         TrainingError: there are too few examples, a single class, or the fit fails.
@@ -98,7 +100,7 @@ def run_training(
     counts = data.manifest["counts"]
     progress(f"training on {counts['examples']:,} examples with {job.ranks} ranks")
     check()
-    return _fit_and_save(job, data, progress, check)
+    return _fit_and_save(job, data, progress, check, launch)
 
 
 def read_training_data(job: TrainingJob, progress: Progress = lambda _: None) -> TrainingData:
@@ -168,17 +170,17 @@ def refuse_single_class(prepared: PreparedData) -> None:
 
 
 def _fit_and_save(
-    job: TrainingJob, data: TrainingData, progress: Progress, check: Check
+    job: TrainingJob, data: TrainingData, progress: Progress, check: Check, launch: Launcher
 ) -> TrainedModel:
     identity = manifest_id(data.manifest)
     folder = job.home / "training" / identity
-    fitted = fit(data.prepared, job.model, job.training, folder, job.ranks, progress, check)
+    fitted = fit(data.prepared, job.model, job.training, folder, job.ranks, progress, check, launch)
     staged = job.home / "models" / f".staged-{identity}"
     sha256 = fitted.save(staged, data.manifest)
     package = _put_in_place(staged, job.home / "models" / identity, sha256)
     discard(folder)
     progress(f"saved the model in {package}")
-    return TrainedModel(package, sha256, data.manifest, fitted.metrics, fitted.history)
+    return TrainedModel(package.resolve(), sha256, data.manifest, fitted.metrics, fitted.history)
 
 
 def _put_in_place(staged: Path, package: Path, sha256: str) -> Path:

@@ -4,6 +4,7 @@ No wall-clock time, no path, no random id: the same input gives the same manifes
 so its hash names the model.
 """
 
+import functools
 import hashlib
 import platform
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ def build_manifest(
         "ranks": ranks,
         "model": _plain(model),
         "training": _plain(training),
-        "code": code_version(),
+        "code": dict(code_version()),
         "libraries": library_versions(),
         "counts": dict(counts),
         "data_sha256": data_sha256,
@@ -77,6 +78,7 @@ def manifest_id(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(manifest, order="sorted")).hexdigest()[:16]
 
 
+@functools.cache  # what runs is what was loaded, whatever becomes of the files
 def code_version() -> dict[str, str | None]:
     """Return the package's version, the commit of the checkout, and a hash of the code itself.
 

@@ -9,6 +9,7 @@ of (3) puts live what is registered; a crash before (4) skips.
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 from collections.abc import Callable
@@ -30,7 +31,8 @@ from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Advance, Registered, Retrain, StageChanged, TrainingRefused
 from training.gate import refusal
-from training.job import Check, Progress, TrainedModel, TrainingJob, run_training
+from training.job import Progress, TrainedModel, TrainingJob, run_training
+from training.launch import Check, WarmRanks
 from training.spec import Model, Training
 from training.tracking import Run, Tracker, default_folder
 
@@ -101,8 +103,10 @@ class Trainer:
                 done = self._answer(command)
         if done:
             self._commit(offset + 1)
-        else:
-            self._seek(offset)  # nothing behind an unanswered command may be committed
+        if isinstance(command, Retrain):
+            # What was polled meanwhile comes again; nothing behind an unanswered command may be
+            # committed.
+            self._seek(offset + 1 if done else offset)
 
     def _answer(self, command: Retrain) -> bool:
         """Bring the answer to ``command`` into the log; return whether it is there."""
@@ -263,6 +267,7 @@ def run_trainer(
     )  # fmt: skip
     tracker = Tracker(tracking_uri, default_folder(home), topics.name)
     try:
-        Trainer(job, tracker).run(stop)
+        with WarmRanks() as ranks_kept:
+            Trainer(job, tracker, functools.partial(run_training, launch=ranks_kept)).run(stop)
     finally:
         tracker.close()
