@@ -1,5 +1,6 @@
 """The topics of a pipeline: names, configuration, creation and the check at start."""
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
+CONNECT_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,37 @@ def connect_admin(bootstrap: str) -> "KafkaAdminClient":
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
+    _check_reachable(bootstrap)
     try:
-        return KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+        return KafkaAdminClient(
+            bootstrap_servers=bootstrap, request_timeout_ms=10_000, bootstrap_timeout_ms=10_000
+        )
     except (KafkaError, ValueError) as error:
         raise BrokerError(
             f"no Kafka answers at {bootstrap} ({error}): start one there, correct "
             "KAFKA_BOOTSTRAP_SERVERS, or unset it to use the embedded broker"
         ) from error
+
+
+def _check_reachable(bootstrap: str) -> None:
+    """Raise BrokerError unless a server of the list accepts connections.
+
+    Asked before the client is made, which would try for half a minute and leave sockets open.
+    """
+    problems = []
+    for server in bootstrap.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+        except (OSError, ValueError) as error:
+            problems.append(f"{server.strip()}: {error}")
+        else:
+            return
+    raise BrokerError(
+        f"no Kafka answers at {bootstrap} ({'; '.join(problems)}): start one there, correct "
+        "KAFKA_BOOTSTRAP_SERVERS (host:port, comma between several), or unset it to use the "
+        "embedded broker"
+    )
 
 
 def _check_existing(admin: "KafkaAdminClient", specs: list[TopicSpec]) -> None:
