@@ -60,7 +60,11 @@ def serve(answer: Callable[[dict[str, Any]], None], idle_s: float) -> None:
 
 def run_job(job_file: Path, ranks: int) -> str | None:
     """Run one job with the elastic agent; return why it failed, or None. Logs go to ranks.log."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing import (
+        DefaultLogsSpecs,
+        SignalException,
+        Std,
+    )
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -84,6 +88,8 @@ def run_job(job_file: Path, ranks: int) -> str | None:
         elastic_launch(config, rank_entry)(str(job_file))
     except ChildFailedError as error:
         return f"rank {error.get_first_failure()[0]} failed"
+    except SignalException as signalled:
+        raise SystemExit(128 + signalled.sigval) from None
     except Exception:  # the agent lives on: the next job may be better
         return traceback.format_exc()
     finally:

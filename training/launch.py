@@ -232,12 +232,12 @@ def _wait(process: subprocess.Popen[bytes], tell: "_EpochTeller", check: Check) 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()  # torchrun passes it on and waits for its ranks
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
+    """End a process that leads a process group, and what it left in it."""
+    if process.poll() is None:
+        process.terminate()  # the elastic agent passes it on and waits for its ranks
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_S)
+    if process.poll() != 0:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

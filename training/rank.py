@@ -228,7 +228,8 @@ class Run:
         write_atomically(self.folder / "progress.jsonl", lines.encode())
 
     def _write_result(self) -> None:
-        self.network.load_state_dict(self.progress.best)
+        if self.progress.best:  # none where every validation loss was not a number
+            self.network.load_state_dict(self.progress.best)
         weights = {k: v.float().cpu().numpy() for k, v in self.network.state_dict().items()}
         logits = self._evaluate(np.arange(len(self.validation)))
         result = RankResult(

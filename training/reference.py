@@ -139,6 +139,8 @@ def _edges(column: NDArray[np.float64]) -> tuple[float, ...]:
     # Observed values, not interpolated ones: a value that many rows share gets a bin of its own.
     inner = np.linspace(0, 1, NUMERIC_BINS + 1)[1:-1]
     edges = np.unique(np.quantile(known, inner, method="lower"))
+    if known.min() == known.max():  # a constant: a bin for it, one below, one above
+        return float(np.nextafter(known[0], -np.inf)), float(known[0])
     return tuple(float(edge) for edge in edges[edges < known.max()])
 
 

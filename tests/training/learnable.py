@@ -1,0 +1,59 @@
+"""Small made-up data with something to learn, and jobs on it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from training.encoding import Encoding
+from training.fit import recency_weights
+from training.prepared import Examples, PreparedData
+from training.run_folder import RankJob, job_parameters, read_job, write_job
+
+NUMERIC = ("speed", "load")
+CATEGORIES = ("site",)
+
+
+def examples(n: int, seed: int) -> Examples:
+    """Return n rows whose label depends on speed (heavy-tailed, at times missing) and site."""
+    rng = np.random.default_rng(seed)
+    speed = rng.standard_t(2, n)
+    load = rng.exponential(50.0, n)
+    site = rng.integers(0, 5, n)
+    logit = 2 * np.tanh(speed) + 0.8 * (site - 2)
+    targets = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.float64)
+    speed[rng.random(n) < 0.05] = np.nan
+    times = np.arange(n, dtype=np.int64) * 60_000
+    return Examples(np.column_stack([speed, load]), [[f"site {s}" for s in site]], targets, times)
+
+
+def prepared(n_train: int = 2000, n_validation: int = 500) -> PreparedData:
+    """Return the same data each time."""
+    return PreparedData(NUMERIC, CATEGORIES, examples(n_train, 1), examples(n_validation, 2))
+
+
+def write(folder: Path, n_train: int = 2000, **parameters: object) -> RankJob:
+    """Write a job into ``folder`` and return it."""
+    data = prepared(n_train)
+    encoding = Encoding.fit(NUMERIC, CATEGORIES, data.train)
+    arrays = {"train_weights": recency_weights(data.train.event_times_ms, None)}
+    all_arrays = {
+        **arrays,
+        **{
+            f"{name}_{kind}": array
+            for name, part in (("train", data.train), ("validation", data.validation))
+            for kind, array in (
+                ("numeric", encoding.numeric_inputs(part.numeric)),
+                ("codes", encoding.codes(part.categories, len(part))),
+                ("targets", part.targets.astype(np.float32)),
+            )
+        },
+    }
+    job = RankJob(
+        digest="", numeric_width=encoding.numeric_width, code_counts=encoding.code_counts,
+        hidden=(16,), dropout=0.0, epochs=4, patience=100, batch=64, accumulate=1,
+        learning_rate=5e-3, weight_decay=1e-4, seed=7,
+    )  # fmt: skip
+    job = replace(job, **parameters)  # type: ignore[arg-type]
+    write_job(folder, all_arrays, job_parameters(job))
+    return read_job(folder / "job.json")
