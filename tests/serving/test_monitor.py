@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from serving.dead_letter_log import read_dead_letters
+from serving.log_reader import MAX_BATCH
 from serving.monitor import MonitorWorker, run_monitor
 from serving.spec import DataDrift, Performance
 from streams.errors import ConfigurationError, DefinitionError
@@ -205,13 +206,14 @@ def test_unusable_labels_become_dead_letters_with_the_reason(
 def test_an_advance_waits_for_all_that_stands_in_the_inputs(
     log: MonitoredLog, tmp_path: Path
 ) -> None:
-    log.add_day(START, 200)
-    log.advance(START + DAY)  # before the monitor has read anything
+    events = 3 * MAX_BATCH  # more than the monitor reads before it looks at the commands
+    log.add_day(START, events)
+    log.advance(START + DAY)
 
     with closing(log.monitor(tmp_path)) as worker:
         log.drain(worker)
 
-    assert [m.n for m in log.metrics() if m.metric == "accuracy"] == [200]
+    assert [m.n for m in log.metrics() if m.metric == "accuracy"] == [events]
 
 
 def test_without_commands_a_step_closes_when_events_and_labels_have_passed_it(
