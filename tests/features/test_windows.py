@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from features.definition import Count, Definition, Mean, Sum, TimeSinceLast
 from features.engine import FeatureEngine, warm_up
@@ -73,3 +74,22 @@ def test_sums_that_overflow_are_missing_in_rows_too() -> None:
     values: list[bytes | None] = [ride(i, i, price=1.7e308) for i in range(4)]
     rows = FeatureEngine(definition, RIDES).process(log_of(values)).rows
     assert np.array_equal(rows.numeric[:, 0], [0, 1.7e308, np.nan, np.nan], equal_nan=True)
+
+
+def test_blocks_that_were_outgrown_are_used_again() -> None:
+    plan = plan_windows([Sum(PRICE, "1h", "1s")], [PRICE], set(), lateness_ms=0)
+    state, n = WindowState(plan), 4600
+
+    def take(slots: NDArray[np.int64], second: int, late: bool = False) -> None:
+        times = np.full(len(slots), second * 1000, dtype=np.int64)
+        state.update(slots, times, times, np.full(len(slots), late), np.ones((len(slots), 1)))
+
+    old, new = np.arange(n, dtype=np.int64), np.arange(n, 2 * n, dtype=np.int64)
+    take(new, 0, late=True)  # gives them slots, and no tiles
+    for second in range(10):
+        take(old, second)
+    # n · (4 + 8 + 16) places of two values fit 2¹⁸, and n · 4 more would not
+    before = state.nbytes
+    for second in range(10, 14):
+        take(new, second)
+    assert state.nbytes == before
