@@ -111,7 +111,10 @@ class Matcher:
 
     def take_matches(self) -> Matches:
         """Return what has become complete since the last call."""
-        touched = np.unique(np.concatenate(self._touched)) if self._touched else np.empty(0, int)
+        if len(self._touched) == 1:  # rows of one call differ from each other
+            touched = self._touched[0]
+        else:
+            touched = np.unique(np.concatenate([np.empty(0, np.int64), *self._touched]))
         self._touched = []
         columns = self._columns
         done = touched[(columns["flags"][touched] & (self._needed | MATCHED)) == self._needed]
