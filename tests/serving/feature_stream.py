@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -73,10 +73,18 @@ def emit(
     partition: int,
     sources: range | list[int],
     headers: list[tuple[str, str | bytes | None]] | None = None,
+    transactional_id: str | None = None,
 ) -> None:
-    """Append the feature records of the events at ``sources``."""
+    """Append the feature records of the events at ``sources``, in one transaction if it has an id.
+
+    A transaction leaves a control record behind them.
+    """
     made = rows(partition, sources)
-    client = producer(bootstrap)
+    options = {} if transactional_id is None else {"transactional_id": transactional_id}
+    client = producer(bootstrap, **options)
+    if transactional_id is not None:
+        client.init_transactions(30)
+        client.begin_transaction()
     for value, entity, at_ms in zip(
         CODEC.encode(made), made.entities, made.event_times_ms.tolist(), strict=True
     ):
@@ -89,6 +97,8 @@ def emit(
             headers=list(headers or []),
         )
     assert client.flush(30) == 0
+    if transactional_id is not None:
+        client.commit_transaction(30)
 
 
 def append(bootstrap: str, topics: Topics, *events: ModelEvent) -> None:
@@ -181,14 +191,23 @@ def wait_drained(bootstrap: str, topics: Topics, role: str = "inference") -> Non
 
 def wait_activated(bootstrap: str, topics: Topics, version: int) -> Activated:
     """Wait until a worker says that it answers with ``version``."""
+    return _wait_for(bootstrap, topics, lambda event: event.version == version)
+
+
+def wait_announced(bootstrap: str, topics: Topics, wanted: Activated) -> None:
+    """Wait until a worker says exactly that."""
+    _wait_for(bootstrap, topics, lambda event: event == wanted)
+
+
+def _wait_for(bootstrap: str, topics: Topics, wanted: Callable[[Activated], bool]) -> Activated:
     follower = ControlFollower(bootstrap, topics.models)
     deadline = time.monotonic() + 60
     try:
         while True:
             for event in decode_model_events(follower.poll(0.1)):
-                if isinstance(event, Activated) and event.version == version:
+                if isinstance(event, Activated) and wanted(event):
                     return event
-            assert time.monotonic() < deadline, f"version {version} not activated after 60 s"
+            assert time.monotonic() < deadline, "no worker says so after 60 s"
     finally:
         follower.close()
 

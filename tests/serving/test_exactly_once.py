@@ -87,11 +87,13 @@ def times_answered(bootstrap: str, topics: Topics) -> Counter[int]:
     return +counts
 
 
+@pytest.mark.slow
 def test_killed_workers_leave_one_answer_per_event(bootstrap: str, topics: Topics) -> None:
     answer_through_kills(bootstrap, topics, kills=5, transactional=True)
     assert times_answered(bootstrap, topics) == {1: RECORDS}
 
 
+@pytest.mark.slow
 def test_without_transactions_the_same_check_finds_duplicates(
     bootstrap: str, topics: Topics
 ) -> None:

@@ -1,0 +1,84 @@
+"""From feature records to the records of the predictions topic, without a broker."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.answers import AnswerCodec, checked_scores, not_answered, questions
+from streams.errors import ModelError
+from streams.wire import Prediction
+from tests.serving.feature_stream import T0_MS, ConstantModel, rows
+
+CODEC = AnswerCodec("p.features.v1", "p.predictions.v1", "/p/inference", 1)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.lists(st.integers(0, 60), max_size=6))
+def test_what_counts_as_new_does_not_depend_on_batch_boundaries(
+    sources: list[int], cuts: list[int]
+) -> None:
+    log = np.array(sources, np.int64)
+    answered, new = -1, []
+    for part in np.split(log, sorted(cut for cut in cuts if cut <= len(log))):
+        new += not_answered(part, answered).tolist()
+        answered = max([answered, *part.tolist()])
+    seen: list[int] = []
+    for source, is_new in zip(sources, new, strict=True):
+        assert is_new == (source > max(seen, default=-1))
+        seen.append(source)
+
+
+def test_a_prediction_names_all_that_made_it() -> None:
+    made = rows(3, [17, 18])
+    asked = questions(made, np.array([40, 41]), [[("kappa-featurised-at-ms", b"9")], None])
+    outgoing = CODEC.encode(asked, np.array([0.125, 0.75]), 2, "live", 1234)
+    assert (outgoing.topic, outgoing.partition) == ("p.predictions.v1", 3)
+    assert outgoing.keys == [b"shop3", b"shop3"]
+    assert outgoing.timestamps_ms == [T0_MS + 17_000, T0_MS + 18_000]
+    assert msgspec.json.decode(outgoing.values[0]) == {
+        "prediction_id": "p.features.v1-3-40-v2",
+        "event_id": "e3-17",
+        "entity": "shop3",
+        "score": 0.125,
+        "model_version": 2,
+        "stage": "live",
+        "definition": 1,
+        "event_time_ms": T0_MS + 17_000,
+        "source": {"partition": 3, "offset": 17},
+        "times": {"event_ms": T0_MS + 17_000, "featurised_ms": 9, "predicted_ms": 1234},
+    }
+    second = msgspec.json.decode(outgoing.values[1], type=Prediction)
+    assert (second.prediction_id, second.times.featurised_ms) == ("p.features.v1-3-41-v2", None)
+
+
+def test_selected_questions_keep_their_places() -> None:
+    made = rows(0, [5, 6, 7])
+    asked = questions(made, np.array([10, 11, 12]), [[("traceparent", b"t")], None, None])
+    kept = asked.select(np.array([True, False, True]))
+    outgoing = CODEC.encode(kept, np.array([0.1, 0.2]), 1, "shadow", 0)
+    predictions = [msgspec.json.decode(value, type=Prediction) for value in outgoing.values]
+    assert [(p.prediction_id, p.event_id, p.source.offset, p.score) for p in predictions] == [
+        ("p.features.v1-0-10-v1", "e0-5", 5, 0.1),
+        ("p.features.v1-0-12-v1", "e0-7", 7, 0.2),
+    ]
+    assert [dict(pairs).get("traceparent") for pairs in outgoing.headers] == [b"t", None]
+    assert kept.rows.numeric.tolist() == [[5.0], [0.0]]
+    assert kept.rows.categories == [["shop0", "shop0"]]
+
+
+def test_a_time_that_is_none_informs_nobody_and_stops_nothing() -> None:
+    name = "kappa-featurised-at-ms"
+    asked = questions(rows(0, [0, 1, 2]), np.arange(3), [[(name, b"12")], [(name, b"soon")], None])
+    assert asked.featurised_ms == [12, None, None]
+
+
+@pytest.mark.parametrize("score", [np.nan, -0.1, 1.1, np.inf])
+def test_scores_must_be_probabilities(score: float) -> None:
+    with pytest.raises(ModelError, match="no probability"):
+        checked_scores(ConstantModel(score), rows(0, [1, 2]))
+
+
+def test_there_must_be_one_score_per_row() -> None:
+    with pytest.raises(ModelError, match=r"shape \(3,\) for 2 rows"):
+        checked_scores(lambda _: np.zeros(3), rows(0, [1, 2]))

@@ -1,0 +1,110 @@
+"""Which versions answer, as the control log goes on; no broker."""
+
+from serving.answers import Predict
+from serving.router import Role, Router
+from streams.wire import Activated, ModelEvent, Registered, StageChanged
+from tests.serving.feature_stream import live, load, registered, rows, shadow
+
+
+def router(role: Role = "inference", worker: str = "w0", broken: tuple[int, ...] = ()) -> Router:
+    def loader(event: Registered) -> Predict:
+        if event.version in broken:
+            raise OSError("no such package")
+        return load(event)
+
+    return Router(role, worker, 0.25, loader)
+
+
+def versions(router: Router) -> list[int]:
+    return [chosen.version for chosen in router.answering]
+
+
+def test_the_prior_answers_until_a_version_is_live() -> None:
+    routed = router()
+    assert versions(routed) == [0]
+    assert routed.answering[0].predict(rows(0, [1, 2])).tolist() == [0.25, 0.25]
+    assert routed.to_announce({0: 5}) == []
+    routed.follow([registered(1)])
+    assert versions(routed) == [0]
+    routed.follow([live(1)])
+    assert versions(routed) == [1]
+
+
+def test_a_shadow_worker_answers_with_all_in_shadow_and_with_none_by_default() -> None:
+    routed = router("shadow")
+    assert versions(routed) == []
+    routed.follow([registered(2), registered(1), shadow(2, {"0": 7}), shadow(1, {})])
+    assert versions(routed) == [1, 2]
+    assert routed.to_announce({0: 3}) == [
+        Activated(1, "shadow", "w0", {"0": 3}),
+        Activated(2, "shadow", "w0", {"0": 7}),
+    ]
+    routed.follow([StageChanged(2, "retired", "done")])
+    assert versions(routed) == [1]
+
+
+def test_an_activation_is_announced_once_and_not_before_there_are_partitions() -> None:
+    routed = router()
+    routed.follow([registered(1), live(1)])
+    assert routed.to_announce({}) == []
+    news = routed.to_announce({0: 5, 1: 6})
+    assert news == [Activated(1, "live", "w0", {"0": 5, "1": 6})]
+    routed.follow(news)
+    assert routed.to_announce({0: 50, 1: 60}) == []
+
+
+def test_partitions_that_come_later_are_announced_unless_another_worker_has_done_so() -> None:
+    log: list[ModelEvent] = [
+        registered(1),
+        live(1),
+        Activated(1, "live", "w0", {"0": 5}),
+        Activated(1, "live", "w1", {"1": 6}),
+    ]
+    routed = router()
+    routed.follow(log)
+    assert routed.to_announce({0: 9, 1: 9}) == []
+    assert routed.to_announce({0: 9, 1: 9, 2: 9}) == [Activated(1, "live", "w0", {"0": 5, "2": 9})]
+    newcomer = router(worker="w2")
+    newcomer.follow(log)
+    assert newcomer.to_announce({1: 9}) == [Activated(1, "live", "w2", {"1": 9})]
+
+
+def test_a_second_turn_of_a_version_is_announced_anew() -> None:
+    routed = router()
+    routed.follow([registered(1), live(1), Activated(1, "live", "w0", {"0": 5})])
+    routed.follow([registered(2), live(2), Activated(2, "live", "w0", {"0": 8}), live(1)])
+    assert versions(routed) == [1]
+    assert routed.to_announce({0: 9}) == [Activated(1, "live", "w0", {"0": 9})]
+
+
+def test_a_broken_package_is_tried_again_only_when_registered_anew() -> None:
+    tries: list[int] = []
+
+    def loader(event: Registered) -> Predict:
+        tries.append(event.version)
+        if event.version == 2 and tries.count(2) == 1:
+            raise OSError("no such package")
+        return load(event)
+
+    routed = Router("inference", "w0", 0.25, loader)
+    routed.follow([registered(1), live(1), registered(2), live(2)])
+    assert versions(routed) == [1]
+    routed.follow([Activated(1, "live", "w9", {"0": 5})])
+    assert tries.count(2) == 1
+    routed.follow([registered(2)])
+    assert versions(routed) == [2]
+
+
+def test_with_every_package_broken_the_prior_answers() -> None:
+    routed = router(broken=(1, 2))
+    routed.follow([registered(1), live(1), registered(2), live(2)])
+    assert versions(routed) == [0]
+
+
+def test_a_version_set_aside_gives_way_to_the_one_before_which_says_so() -> None:
+    routed = router()
+    routed.follow([registered(1), live(1), Activated(1, "live", "w0", {"0": 5})])
+    routed.follow([registered(2), live(2), Activated(2, "live", "w0", {"0": 8})])
+    routed.set_aside(2, ValueError("NaN"))
+    assert versions(routed) == [1]
+    assert routed.to_announce({0: 9}) == [Activated(1, "live", "w0", {"0": 9})]
