@@ -9,6 +9,8 @@ from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer, watermarks
 from streams.wire import Command, ModelEvent, model_event_key
 
+APPEND_TIMEOUT_S = 30.0
+
 _EVENTS = msgspec.json.Decoder(ModelEvent)
 _COMMANDS = msgspec.json.Decoder(Command)
 
@@ -25,7 +27,9 @@ class ControlFollower:
     def poll(self, timeout_s: float = 0.0) -> list[bytes]:
         """Return the values of the records that came since; waits up to ``timeout_s`` for one."""
         values: list[bytes] = []
-        for message in self._consumer.consume(1000, timeout_s):
+        # Asked for many, it would wait for many; so wait for one, then take what else is there.
+        first = self._consumer.consume(1, timeout_s)
+        for message in first + (self._consumer.consume(1000, 0.0) if first else []):
             error, offset, value = message.error(), message.offset(), message.value()
             if error is None and offset is not None:
                 self.position = offset + 1
@@ -91,5 +95,5 @@ class ControlWriter:
                 failures.append(error)
 
         self._producer.produce(topic, value, key, on_delivery=delivered)
-        if self._producer.flush(30) or failures:
+        if self._producer.flush(APPEND_TIMEOUT_S) or failures:
             raise BrokerError(f"a record could not be appended to {topic}: {failures or 'timeout'}")

@@ -36,8 +36,10 @@ class PositionReader:
         """Close the connection."""
         self._admin.close()
 
-    def ends(self, topics: dict[str, int]) -> dict[str, dict[int, int]]:
-        """Return topic → partition → end offset for read_committed readers.
+    def ends(
+        self, topics: dict[str, int], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
+    ) -> dict[str, dict[int, int]]:
+        """Return topic → partition → end offset, by default for read_committed readers.
 
         ``topics`` maps each topic to its number of partitions.
         """
@@ -47,9 +49,7 @@ class PositionReader:
             for p in range(partitions)
         }
         try:
-            found = self._admin.list_partition_offsets(
-                wanted, isolation_level=IsolationLevel.READ_COMMITTED
-            )
+            found = self._admin.list_partition_offsets(wanted, isolation_level=isolation)
         except KafkaError as error:
             raise BrokerError(f"ends of {list(topics)} at {self._bootstrap}: {error}") from error
         ends: dict[str, dict[int, int]] = {topic: {} for topic in topics}
@@ -66,8 +66,13 @@ class PositionReader:
         return positions
 
     def lag(self, group: str, topics: dict[str, int]) -> dict[str, int]:
-        """Return topic → how many offsets ``group`` has not committed yet."""
-        ends, committed = self.ends(topics), self.committed(group)
+        """Return topic → how many offsets ``group`` has not committed yet.
+
+        Up to the very end: a transaction's markers reach its topics one after the other, so what
+        it wrote may stand behind the end of read_committed readers though it is committed.
+        """
+        ends = self.ends(topics, IsolationLevel.READ_UNCOMMITTED)
+        committed = self.committed(group)
         return {
             topic: sum(
                 end - max(0, committed.get(topic, {}).get(p, 0)) for p, end in by_partition.items()

@@ -64,6 +64,7 @@ def read_ranges(
 def _read_partition(
     client: Consumer, topic: str, partition: int, first: int, end: int
 ) -> Iterator[LogBatch]:
+    _check_beginning(client, topic, partition, first)
     client.assign([TopicPartition(topic, partition, first)])
     silent_s, position = 0.0, first
     while True:
@@ -83,6 +84,19 @@ def _read_partition(
             return
 
 
+def _check_beginning(client: Consumer, topic: str, partition: int, first: int) -> None:
+    """Raise BrokerError where records asked for are gone; the client would go on after them."""
+    try:
+        begins = watermarks(client, topic, partition)[0]
+    except KafkaException as error:
+        raise BrokerError(f"{topic} partition {partition} can't be read: {error}") from error
+    if begins > first:
+        raise BrokerError(
+            f"{topic} partition {partition} begins at offset {begins}, but {first} is asked for: "
+            "those records are gone; keep them by retention.ms=-1, or ask for a later range"
+        )
+
+
 def _split(
     messages: list[Message[bytes, bytes]], end: int
 ) -> tuple[list[Message[bytes, bytes]], bool]:
@@ -92,7 +106,9 @@ def _split(
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
-                return records, True
+                if _offset(message) >= end:
+                    return records, True
+                continue  # the log ends before: an open transaction, or an end not yet reached
             raise BrokerError(f"reading {message.topic()}: {error}")
         if _offset(message) >= end:
             return records, True

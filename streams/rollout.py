@@ -33,6 +33,8 @@ class Rollout:
         match event:
             case Registered():
                 return replace(self, versions={**self.versions, event.version: event})
+            case StageChanged() if event.version not in self.versions:
+                return self  # nobody can answer with it; a bad record costs only itself
             case StageChanged(stage="live"):
                 answered = self.versions[event.version].command_id
                 return replace(
