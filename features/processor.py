@@ -206,11 +206,12 @@ class FeatureProcessor:
         """Move the done offset over all batches that are acknowledged without a gap."""
         done = None
         while partition.waiting and partition.waiting[0][0].done():
-            receipt, next_offset, rows = partition.waiting.popleft()
+            receipt, next_offset, rows = partition.waiting[0]
             error = receipt.exception()
             if error is not None:
                 self._fail(error)
-                return
+                return  # it stays at the head, so nothing behind it is ever done
+            partition.waiting.popleft()
             self._unacknowledged -= rows
             done = next_offset
         if self._unacknowledged <= MAX_UNACKNOWLEDGED:
@@ -268,8 +269,7 @@ class FeatureProcessor:
         offset, arrays = partition.next_offset, partition.engine.snapshot()
         if offset == partition.saved_offset:
             return
-        if partition.waiting:
-            await asyncio.shield(partition.waiting[-1][0])
+        await asyncio.gather(*(asyncio.shield(receipt) for receipt, _, _ in partition.waiting))
         if self._online is not None and not await self._online.flushed():
             return  # a snapshot promises that the online store has all before it
         snapshot = Snapshot(offset, arrays, self._maker)
@@ -280,7 +280,7 @@ class FeatureProcessor:
         for number in numbers & set(self._partitions):
             partition = self._partitions[number]
             while partition.waiting:
-                await asyncio.wait([partition.waiting[-1][0]])
+                await asyncio.gather(*(receipt for receipt, _, _ in partition.waiting))
                 await asyncio.sleep(0)
             if partition.saving is not None:
                 await partition.saving

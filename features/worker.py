@@ -182,6 +182,7 @@ class _FeatureWorker:
         """Acknowledge, save and commit what is in hand."""
         await self._processor.close()
         await self._consumer.commit_done()
+        await self._consumer.leave_at_stop()
         self._log.info("feature worker stopped", positions=self._processor.positions)
 
     async def _stop_faust(self, app: Any) -> None:

@@ -153,6 +153,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         for partition, offset in offsets.items():
             consumer.seek(TopicPartition(topic, partition), offset)
 
+    async def leave_at_stop(self) -> None:
+        """Have the stop leave the group; a static member would keep its partitions for a session.
+
+        aiokafka lets only members without a static name leave, and the broker asks for none.
+        """
+        self._ensure_consumer()._coordinator._group_instance_id = None
+
     async def commit_offsets(self, topic: str, offsets: Mapping[int, int]) -> bool:
         """Commit next offsets; False where the partitions were lost meanwhile."""
         consumer = self._ensure_consumer()
@@ -214,6 +221,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if offsets:
                 thread = self._batch_thread
                 await thread.call_thread(thread.commit_offsets, self.topic, offsets)
+
+    async def leave_at_stop(self) -> None:
+        """Give the partitions to the other workers at the stop that follows."""
+        await self._batch_thread.call_thread(self._batch_thread.leave_at_stop)
 
     async def ends(self) -> dict[int, int]:
         """Return the end of each assigned partition, as the broker says now."""

@@ -6,6 +6,7 @@ name, flushed to the disk and renamed, so that a reader sees the old one or the 
 that is missing or damaged costs only a replay of the log: it is never an error, and never believed.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -83,7 +84,8 @@ class SnapshotStore:
             draft.replace(path)
             _sync_folder(self._folder)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink()
             raise StateError(
                 f"the snapshot {path} can't be written ({error}): make room or correct the "
                 "folder's permissions; until then a restart replays the log"

@@ -72,7 +72,7 @@ def payments(first: int, n: int, cards: int = 40, bad: bool = True) -> list[tupl
     amounts = rng.exponential(40, n)
     chosen = rng.integers(0, cards, n)
     late_ms = rng.integers(0, 30_000, n)
-    records = []
+    records: list[tuple[bytes, bytes]] = []
     for i in range(n):
         number, key = first + i, f"card{chosen[i]}".encode()
         payment = Payment(
