@@ -15,40 +15,42 @@ already is not written twice.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import structlog
+from kafka.protocol.consumer.offsets import IsolationLevel
 
 from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
-from serving.judging import Finding, LiveModel
-from serving.label_records import DUPLICATE_LABEL, ORPHAN_LABEL, LabelCodec, dead_letter
+from serving.command_queue import CommandQueue
+from serving.judging import LiveModel
+from serving.label_records import DUPLICATE_LABEL, LabelCodec, dead_letter
 from serving.log_reader import LogReader
-from serving.matching import Orphan
 from serving.monitor_snapshot import MonitorSnapshots, Saved, folder_lock
-from serving.monitor_state import Closing, MonitorState
+from serving.monitor_state import MonitorState
 from serving.outbox import Outbox
+from serving.publishing import Publisher
 from serving.spec import Monitor
 from serving.watermark import Watermark
 from streams.batch import LogBatch
-from streams.control import ControlFollower, ControlWriter, decode_command, decode_model_events
-from streams.dead_letters import DeadLetter
+from streams.control import ControlFollower, decode_model_events
 from streams.durations import seconds
 from streams.positions import PositionReader
 from streams.replay import read_ranges
 from streams.rollout import Rollout
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
-from streams.wire import Advance, Alert, Command, Positions, Retrain
+from streams.wire import Advance, Retrain
 from training.package import load_reference
 from training.spec import Training
 
@@ -122,7 +124,6 @@ class MonitorWorker:
         self._rollout = Rollout()
         self._live = LiveModel()
         self._pending: _Pending | None = None
-        self._commands_done = 0
         try:
             self._open(bootstrap)
         except BaseException:
@@ -146,18 +147,10 @@ class MonitorWorker:
             topics.labels: self._take_labels,
         }
         self._models = ControlFollower(bootstrap, topics.models)
-        self._commands = ControlFollower(bootstrap, topics.commands)
-        self._writer = ControlWriter(bootstrap)
+        self._commands = CommandQueue(bootstrap, topics.commands, saved.commands_done)
         self._outbox = Outbox(bootstrap, topics, saved.written)
+        self._publisher = Publisher(bootstrap, topics, self._outbox, self._commands)
         self._ends = PositionReader(bootstrap)
-        self._queue: deque[Command | None] = deque()
-        self._queue.extend(map(_command, self._commands.catch_up()))
-        past = [command for command in self._queue if isinstance(command, Retrain)]
-        self._asked = {command.command_id for command in past}
-        self._last_asked_ms = max((command.cutoff_ms for command in past), default=None)
-        for _ in range(min(saved.commands_done, len(self._queue))):
-            self._queue.popleft()
-        self._commands_done = saved.commands_done
         self._rollout = self._rollout.apply_all(decode_model_events(self._models.catch_up()))
         self._resume_reference()
         self._committed: object = None
@@ -180,8 +173,7 @@ class MonitorWorker:
                 self._take[topic](batch)
                 idle = False
         self._rollout = self._rollout.apply_all(decode_model_events(self._models.poll()))
-        came = self._commands.poll(IDLE_POLL_S if idle and not self._queue else 0.0)
-        self._queue.extend(map(_command, came))
+        self._commands.poll(IDLE_POLL_S if idle and not self._commands else 0.0)
         self._obey()
         watermark_ms = self._watermark.value_ms({t: r.ended for t, r in self._readers.items()})
         if watermark_ms is not None:
@@ -229,24 +221,19 @@ class MonitorWorker:
     # Commands
 
     def _obey(self) -> None:
-        while self._queue and self._pending is None:
-            command = self._queue[0]
+        while self._commands and self._pending is None:
+            command = self._commands.first()
             if isinstance(command, Advance):
                 self._pending = _Pending(command, self._input_ends())
             else:
                 if isinstance(command, Retrain):
                     self.state.note_training(command.cutoff_ms)
-                    self._asked.add(command.command_id)
-                self._done()
+                self._commands.finish()
         if self._pending is not None and self._has_read(self._pending.targets):
             models_end = self._pending.targets[self._topics.models][0]
             self._close_until(self._pending.command.event_time_ms, models_end)
             self._pending = None
-            self._done()
-
-    def _done(self) -> None:
-        self._queue.popleft()
-        self._commands_done += 1
+            self._commands.finish()
 
     def _has_read(self, targets: dict[str, dict[int, int]]) -> bool:
         return all(
@@ -256,8 +243,9 @@ class MonitorWorker:
         )
 
     def _input_ends(self) -> dict[str, dict[int, int]]:
+        """Return where the inputs end, what is in open transactions included."""
         topics = dict.fromkeys(self._inputs, self._partitions)
-        return self._ends.ends({**topics, self._topics.models: 1})
+        return self._ends.ends({**topics, self._topics.models: 1}, IsolationLevel.READ_UNCOMMITTED)
 
     # Closing
 
@@ -270,63 +258,10 @@ class MonitorWorker:
             self._follow_models(models_end)
             self._use_live()
             closing = self.state.close(self._live)
-            self._publish(closing)
+            self._publisher.publish(closing, self._positions())
             eventful = bool(closing.begun or closing.decision.reason)
             if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
                 self._save()
-
-    def _publish(self, closing: Closing) -> None:
-        for finding in closing.findings:
-            self._outbox.metric(finding.metric)
-        for finding in closing.begun:
-            if self._outbox.alert(self._alert(finding, closing.decision.action)):
-                _LOG.warning("alert", cause=finding.cause, action=closing.decision.action)
-        for letter in self._orphans(closing.orphans):
-            self._outbox.dead_label(letter)
-        self._outbox.flush()
-        reason, cutoff_ms = closing.decision.reason, closing.end_ms
-        command_id = f"retrain-{cutoff_ms}"
-        # A monitor that lost its state lives through the past again, and must not train for it.
-        past = self._last_asked_ms is not None and cutoff_ms <= self._last_asked_ms
-        if reason is not None and command_id not in self._asked and not past:
-            self._asked.add(command_id)
-            command = Retrain(command_id=command_id, reason=reason, cutoff_ms=cutoff_ms)
-            self._writer.append_command(self._topics.commands, command)
-            _LOG.info("retraining asked for", reason=reason, command=command_id)
-
-    def _alert(self, finding: Finding, action: str) -> Alert:
-        metric, window = finding.metric, finding.metric.window
-        identity = (
-            f"{finding.kind}|{metric.metric}|{metric.feature or ''}|{window.start_ms}|"
-            f"{window.end_ms}|{metric.model_version}"
-        )
-        return Alert(
-            alert_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
-            kind=finding.kind,
-            metric=metric.metric,
-            feature=metric.feature,
-            value=metric.value,
-            threshold=metric.threshold or 0.0,
-            n=metric.n,
-            window=window,
-            model_version=metric.model_version,
-            cause=finding.cause or "",
-            offsets={topic: _positions(r.positions) for topic, r in self._readers.items()},
-            action=action,
-        )
-
-    def _orphans(self, orphans: list[Orphan]) -> Iterator[DeadLetter]:
-        """Yield the orphans' dead letters; their bytes are read from the log again."""
-        places: dict[int, dict[int, str]] = {}
-        for orphan in orphans:
-            places.setdefault(orphan.partition, {})[orphan.offset] = orphan.event_id
-        ranges = {p: (min(wanted), max(wanted) + 1) for p, wanted in places.items()}
-        for batch in read_ranges(self._bootstrap, self._topics.labels, ranges):
-            wanted = places[batch.partition]
-            for row in np.flatnonzero(np.isin(batch.offsets, list(wanted))).tolist():
-                event_id = wanted[int(batch.offsets[row])]
-                reason = f"no event {event_id!r} was seen before the label, nor soon after it"
-                yield dead_letter(batch, row, ORPHAN_LABEL, reason)
 
     # The live model
 
@@ -366,14 +301,17 @@ class MonitorWorker:
 
     # What lasts
 
+    def _positions(self) -> dict[str, dict[int, int]]:
+        return {topic: dict(reader.positions) for topic, reader in self._readers.items()}
+
     def _save(self) -> None:
         self._outbox.flush()
         self._snapshots.save(
             self.state,
             Saved(
-                positions={topic: r.positions for topic, r in self._readers.items()},
+                positions=self._positions(),
                 newest=self._watermark.to_json(),
-                commands_done=self._commands_done,
+                commands_done=self._commands.done,
                 written=self._outbox.positions(),
             ),
         )
@@ -386,8 +324,9 @@ class MonitorWorker:
 
     def _commit(self) -> None:
         # Commands behind the one at hand are in no position of their own: all or nothing.
-        commands = {} if self._queue else {self._topics.commands: self._commands.position}
-        now = ([dict(r.positions) for r in self._readers.values()], commands)
+        position = self._commands.position
+        commands = {} if position is None else {self._topics.commands: position}
+        now = (self._positions(), commands)
         if now == self._committed:
             return
         self._outbox.flush()
@@ -417,18 +356,21 @@ def run_monitor(
         bootstrap, topics, definition, events, labels, monitors, training, step, home
     )
     try:
-        worker.run(stop)
+        with _rare_collections():
+            worker.run(stop)
     finally:
         worker.close()
 
 
-def _positions(positions: dict[int, int]) -> Positions:
-    return {str(partition): at for partition, at in sorted(positions.items())}
-
-
-def _command(value: bytes) -> Command | None:
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for cycles seldom: a batch makes many objects and none; it cost a third of the time."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
     try:
-        return decode_command(value)
-    except msgspec.MsgspecError as error:
-        _LOG.warning("a record that is no command is passed over", why=str(error))
-        return None
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
