@@ -22,6 +22,7 @@ from features.definition import Definition
 from features.records import FeatureCodec
 from streams.batch import LogBatch
 from streams.stream import EventStream, LabelStream
+from training.arrow_json import ArrowFeatureReader
 
 
 class LogDecoder(Protocol):
@@ -56,14 +57,17 @@ class FeatureDecoder:
                 *((f"g.{name}", pa.string()) for name in definition.groups),
             ]
         )
+        self._reader = ArrowFeatureReader(definition)
         self._codec = FeatureCodec(definition, events)
 
     def decode(self, batch: LogBatch) -> pa.RecordBatch:
         """Return the columns of a batch of feature records."""
+        columns = self._reader.read(batch) or self._decode_one_by_one(batch)
+        return _record_batch([batch.offsets, _partition_column(batch), *columns], self.schema)
+
+    def _decode_one_by_one(self, batch: LogBatch) -> list[Any]:
         rows = self._codec.decode(batch)
-        columns = [
-            batch.offsets,
-            _partition_column(batch),
+        return [
             rows.source_offsets,
             rows.event_ids,
             rows.entities,
@@ -72,7 +76,6 @@ class FeatureDecoder:
             *rows.categories,
             *rows.groups,
         ]
-        return _record_batch(columns, self.schema)
 
 
 class LabelDecoder:
@@ -140,7 +143,7 @@ def _partition_column(batch: LogBatch) -> NDArray[np.int32]:
 
 def _record_batch(columns: list[Any], schema: pa.Schema) -> pa.RecordBatch:
     arrays = [
-        pa.array(column, field.type, from_pandas=False)
+        column if isinstance(column, pa.Array) else pa.array(column, field.type, from_pandas=False)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

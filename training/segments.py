@@ -11,7 +11,6 @@ training reads from Kafka only what came after the last file. A file is memory-m
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 import tempfile
@@ -23,11 +22,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import structlog
-from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
 
-from streams.errors import BrokerError
 from streams.replay import read_ranges
+from streams.snapshots import log_identity
 from training.columns import LogDecoder
 
 SEGMENT_OFFSETS = 65_536
@@ -75,7 +72,7 @@ class SegmentStore:
         self._decoder = decoder
         self._size = segment_offsets
         address = "\0".join(
-            [decoder.topic, topic_id(bootstrap, decoder.topic), decoder.hash,
+            [decoder.topic, log_identity(bootstrap, decoder.topic), decoder.hash,
              str(FORMAT), str(segment_offsets)]
         )  # fmt: skip
         digest = hashlib.sha256(address.encode()).hexdigest()[:20]
@@ -171,22 +168,6 @@ class SegmentStore:
             slot.cached.path.unlink(missing_ok=True)
         mapped = self._load(_Cached(slot.first, slot.end, sha256, path))
         return table if mapped is None else mapped
-
-
-def topic_id(bootstrap: str, topic: str) -> str:
-    """Return the id that the broker gave the topic; a topic made anew has another.
-
-    Raises:
-        BrokerError: there is no such topic, or Kafka does not answer.
-    """
-    try:
-        answer = AdminClient(
-            {"bootstrap.servers": bootstrap}, logger=logging.getLogger("librdkafka")
-        )
-        described = answer.describe_topics(TopicCollection([topic]), request_timeout=10)[topic]
-        return str(described.result().topic_id)
-    except KafkaException as error:
-        raise BrokerError(f"topic {topic} at {bootstrap} can't be described: {error}") from error
 
 
 def _files(folder: Path) -> dict[int, _Cached]:

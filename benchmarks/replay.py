@@ -1,0 +1,192 @@
+"""How many feature records a core turns into columns: from Kafka, and from cached segments.
+
+    uv run python benchmarks/replay.py [--events N] [--json]
+
+Feature records (JSON, six features, four partitions) and their labels are read the way a training
+reads them: first from Kafka, which decodes them and writes the segments, then from the segments,
+memory-mapped and checked; then everything that a training does before it fits: both topics from
+segments, the join point in time, the digest and the split. A core's rate is records divided by the
+processor seconds (all threads) of this process; the broker's own are not counted.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from features.definition import (
+    Category,
+    Count,
+    Definition,
+    HourOfDay,
+    Mean,
+    Number,
+    Sum,
+)
+from features.records import FeatureCodec, FeatureRows
+from infra.broker import EmbeddedBroker
+from streams.expressions import Value
+from streams.kafka_client import producer
+from streams.replay import offset_bounds, read_ranges
+from streams.settings import Settings
+from streams.stream import EventStream, LabelStream
+from streams.topics import Topics, ensure_topics
+from training.columns import FeatureDecoder, LabelDecoder
+from training.join import digest, join, prepare
+from training.segments import SegmentStore
+
+PARTITIONS = 4
+START_MS = 1_700_000_000_000
+GOAL_PER_CORE = 250_000
+
+
+class Payment(msgspec.Struct):
+    """A card payment."""
+
+    event_id: str
+    card: str
+    ts: int
+    amount: float
+    channel: str
+
+
+class Verdict(msgspec.Struct):
+    """Whether a payment was a fraud."""
+
+    event_id: str
+    card: str
+    ts: int
+    fraud: bool
+
+
+EVENTS = EventStream(Payment, "event_id", "card", "ts", partitions=PARTITIONS)
+LABELS = LabelStream(Verdict, "event_id", "card", "ts", target=Value("fraud"))
+DEFINITION = Definition(
+    1,
+    {
+        "count_5m": Count("5m", "1m"),
+        "sum_5m": Sum(Value("amount"), "5m", "1m"),
+        "mean_5m": Mean(Value("amount"), "5m", "1m"),
+        "amount": Number(Value("amount")),
+        "hour": HourOfDay(),
+        "channel": Category("channel"),
+    },
+)
+
+
+def main() -> None:
+    """Measure, print a table, and with --json one object on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings()
+        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
+        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
+        try:
+            figures = measure(bootstrap, Path(folder), options.events)
+        finally:
+            if broker is not None:
+                broker.stop()
+    goals = {"kafka_to_columns_per_core": GOAL_PER_CORE}
+    met = {name: figures[name] >= goal for name, goal in goals.items()}
+    show(figures, goals, met)
+    if options.json:
+        print(json.dumps({"figures": figures, "goals": goals, "goals_met": all(met.values())}))
+
+
+def measure(bootstrap: str, home: Path, events: int) -> dict[str, int]:
+    """Return the figures; rates in records per second of one core."""
+    topics = Topics(f"bench{uuid4().hex[:8]}", DEFINITION.version)
+    ensure_topics(bootstrap, topics.specs(PARTITIONS))
+    fill(bootstrap, topics, events)
+    ranges = offset_bounds(bootstrap, topics.features, PARTITIONS)
+    label_ranges = offset_bounds(bootstrap, topics.labels, PARTITIONS)
+    features = FeatureDecoder(topics.features, DEFINITION, EVENTS)
+    labels = LabelDecoder(topics.labels, LABELS)
+
+    def client_alone() -> int:
+        return sum(len(batch) for batch in read_ranges(bootstrap, topics.features, ranges))
+
+    def columns() -> Any:
+        return SegmentStore(bootstrap, home, features).read(ranges)
+
+    def training_data() -> str:
+        known = SegmentStore(bootstrap, home, labels).read(label_ranges)
+        cutoff_ms = START_MS + 10 * events
+        joined = join(columns(), known, cutoff_ms=cutoff_ms, label_cutoff_ms=cutoff_ms)
+        prepare(joined, 0.15)
+        return digest(joined)
+
+    client_alone()  # so that the broker's page cache is warm for both
+    rates = {"kafka_client_alone": per_core(client_alone, events)}
+    rates["kafka_to_columns"] = per_core(columns, events)
+    rates["segments_to_columns"] = per_core(columns, events)
+    training_data()  # the labels' segments are made here
+    rates["segments_to_training_data"] = per_core(training_data, events)
+    return {**{f"{name}_per_core": rate for name, rate in rates.items()}, "events": events}
+
+
+def per_core(work: Callable[[], object], records: int) -> int:
+    """Return ``records`` per processor second of ``work``."""
+    started_s = time.process_time()
+    work()
+    return round(records / (time.process_time() - started_s))
+
+
+def fill(bootstrap: str, topics: Topics, n: int) -> None:
+    """Append ``n`` feature records, as the feature worker writes them, and their labels."""
+    client = producer(bootstrap, linger_ms=5, queue_buffering_max_messages=2 * n)
+    codec = FeatureCodec(DEFINITION, EVENTS)
+    rng = np.random.default_rng(7)
+    for partition in range(PARTITIONS):
+        numbers = np.arange(partition, n, PARTITIONS)
+        rows = FeatureRows(
+            partition=partition,
+            event_ids=[f"e{i:09d}" for i in numbers],
+            entities=[f"c{card:05d}" for card in rng.integers(0, 10_000, len(numbers))],
+            event_times_ms=START_MS + 10 * numbers,
+            source_offsets=np.arange(len(numbers)),
+            numeric=rng.exponential(40, (len(numbers), 4)).round(2),
+            categories=[[str(i % 24) for i in numbers], ["web"] * len(numbers)],
+            groups=[],
+        )
+        times = rows.event_times_ms.tolist()
+        for key, value, time_ms in zip(rows.entities, codec.encode(rows), times, strict=True):
+            client.produce(topics.features, value, key.encode(), partition, timestamp=time_ms)
+        for i, key, time_ms in zip(numbers, rows.entities, times, strict=True):
+            label = Verdict(f"e{i:09d}", key, time_ms, bool(i % 7 == 0))
+            value = msgspec.json.encode(label)
+            client.produce(topics.labels, value, key.encode(), partition, timestamp=time_ms)
+        if client.flush(120):
+            raise SystemExit(f"the broker did not take the records of {topics.name}")
+
+
+def show(figures: dict[str, int], goals: dict[str, int], met: dict[str, bool]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Replay: feature records per second of one core")
+    table.add_column("figure")
+    for column in ("value", "goal"):
+        table.add_column(column, justify="right")
+    for name, value in figures.items():
+        goal = f"≥ {goals[name]:,} {'met' if met[name] else 'MISSED'}" if name in goals else ""
+        table.add_row(name, f"{value:,}", goal)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
