@@ -31,10 +31,10 @@ import structlog
 from kafka.protocol.consumer.offsets import IsolationLevel
 
 from features.definition import Definition
-from features.records import FeatureCodec, FeatureRows
+from features.records import FeatureCodec
 from serving.command_queue import CommandQueue
-from serving.judging import LiveModel
 from serving.label_records import DUPLICATE_LABEL, LabelCodec, dead_letter
+from serving.live_model import LiveModels
 from serving.log_reader import LogReader
 from serving.monitor_snapshot import MonitorSnapshots, Saved, folder_lock
 from serving.monitor_state import MonitorState
@@ -43,15 +43,12 @@ from serving.publishing import Publisher
 from serving.spec import Monitor
 from serving.watermark import Watermark
 from streams.batch import LogBatch
-from streams.control import ControlFollower, decode_model_events
 from streams.durations import seconds
 from streams.positions import PositionReader
 from streams.replay import read_ranges
-from streams.rollout import Rollout
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Advance, Retrain
-from training.package import load_reference
 from training.spec import Training
 
 IDLE_POLL_S = 0.01
@@ -121,8 +118,6 @@ class MonitorWorker:
             self._inputs,
             hashlib.sha256(maker.encode()).hexdigest(),
         )
-        self._rollout = Rollout()
-        self._live = LiveModel()
         self._pending: _Pending | None = None
         try:
             self._open(bootstrap)
@@ -146,13 +141,15 @@ class MonitorWorker:
             topics.predictions: self._take_predictions,
             topics.labels: self._take_labels,
         }
-        self._models = ControlFollower(bootstrap, topics.models)
+        self._models = LiveModels(bootstrap, topics.models)
         self._commands = CommandQueue(bootstrap, topics.commands, saved.commands_done)
         self._outbox = Outbox(bootstrap, topics, saved.written)
         self._publisher = Publisher(bootstrap, topics, self._outbox, self._commands)
         self._ends = PositionReader(bootstrap)
-        self._rollout = self._rollout.apply_all(decode_model_events(self._models.catch_up()))
-        self._resume_reference()
+        # Go on counting in the bins that the saved counts are in.
+        reference = self._models.reference(self.state.counted_version)
+        if reference is not None:
+            self.state.use_reference(self.state.counted_version, reference)
         self._committed: object = None
         self._committed_at_s = self._saved_at_s = time.monotonic()
 
@@ -172,7 +169,6 @@ class MonitorWorker:
             for batch in reader.poll():
                 self._take[topic](batch)
                 idle = False
-        self._rollout = self._rollout.apply_all(decode_model_events(self._models.poll()))
         self._commands.poll(IDLE_POLL_S if idle and not self._commands else 0.0)
         self._obey()
         watermark_ms = self._watermark.value_ms({t: r.ended for t, r in self._readers.items()})
@@ -255,49 +251,22 @@ class MonitorWorker:
         while (end_ms := self.state.next_end_ms()) is not None and end_ms <= time_ms:
             if models_end is None:
                 models_end = self._ends.ends({self._topics.models: 1})[self._topics.models][0]
-            self._follow_models(models_end)
-            self._use_live()
-            closing = self.state.close(self._live)
+            self._use_live(models_end)
+            closing = self.state.close(self._models.live)
             self._publisher.publish(closing, self._positions())
             eventful = bool(closing.begun or closing.decision.reason)
             if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
                 self._save()
 
-    # The live model
-
-    def _follow_models(self, end: int) -> None:
-        values = self._models.poll()
-        while self._models.position < end:
-            values += self._models.poll(IDLE_POLL_S)
-        self._rollout = self._rollout.apply_all(decode_model_events(values))
-
-    def _use_live(self) -> None:
-        """Make ``_live`` the version that is live now, and count in its bins."""
-        version = self._rollout.live
-        if self._live.version == version and self.state.counted_version == version:
-            return
-        if version == 0:
-            self._live = LiveModel()
-            return
-        registered = self._rollout.versions[version]
-        reference = load_reference(registered.uri, registered.sha256)
-        self._live = LiveModel(version, reference.expected, registered.metrics)
-        if self.state.counted_version != version:
-            first = self.state.recount_from()
-            positions = self._readers[self._topics.features].positions
+    def _use_live(self, models_end: int) -> None:
+        """Judge by the version that is live by ``models_end``, and count in its bins."""
+        reference = self._models.follow(models_end)
+        version = self._models.live.version
+        if reference is not None and self.state.counted_version != version:
+            first, positions = self.state.recount_from(), self._positions()[self._topics.features]
             ranges = {p: (offset, positions[p]) for p, offset in first.items()}
-            self.state.recount(version, reference, self._read_features(ranges))
-
-    def _resume_reference(self) -> None:
-        """Go on counting in the bins that the saved counts are in."""
-        registered = self._rollout.versions.get(self.state.counted_version)
-        if registered is not None:
-            reference = load_reference(registered.uri, registered.sha256)
-            self.state.use_reference(registered.version, reference)
-
-    def _read_features(self, ranges: dict[int, tuple[int, int]]) -> Iterator[FeatureRows]:
-        for batch in read_ranges(self._bootstrap, self._topics.features, ranges):
-            yield self._features.decode(batch)
+            batches = read_ranges(self._bootstrap, self._topics.features, ranges)
+            self.state.recount(version, reference, map(self._features.decode, batches))
 
     # What lasts
 
