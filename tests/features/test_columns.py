@@ -127,3 +127,10 @@ def test_only_required_plain_fields_never_miss_a_value() -> None:
 def test_a_definition_that_does_not_fit_the_type_is_refused() -> None:
     with pytest.raises(DefinitionError, match="no such field"):
         EventDecoder(Definition(1, {"x": Category("nothing")}), RIDES)
+
+
+def test_what_is_no_finite_number_is_missing() -> None:
+    decoder = EventDecoder(Definition(1, {"name": Number(Value("name"))}), ODD)
+    columns, dead = decoder.decode(log_of([odd(name="inf"), odd(name="2.5"), odd(name="many")]))
+    assert np.array_equal(columns.numbers[:, 0], [np.nan, 2.5], equal_nan=True)
+    assert [letter.offset for letter in dead] == [4]
