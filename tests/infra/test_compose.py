@@ -1,0 +1,147 @@
+"""docker-compose.yml and the image: what can be known without an engine, and a start with one."""
+
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.kafka_jars import KAFKA_VERSION
+from infra.supervisor import ROLES
+from streams.settings import Settings
+from tests.kafka_container import engine_answers
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = (*ROLES, "mlflow")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())[
+        "services"
+    ]
+    return found
+
+
+def compose_tool() -> list[str] | None:
+    """Return the command of whichever docker-compose this machine has."""
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    if shutil.which("docker"):
+        plugin = ["docker", "compose"]
+        if subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode == 0:
+            return plugin
+    return None
+
+
+def compose(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    tool = compose_tool()
+    if tool is None:
+        pytest.skip("docker-compose is not installed (apt-get install docker-compose)")
+    return subprocess.run(
+        [*tool, "-f", str(ROOT / "docker-compose.yml"), *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_the_tool_accepts_the_file_and_settings_reach_every_role() -> None:
+    result = compose("config", KAPPA_PIPELINE="my.pipeline", KAFKA_PORT="19999")
+    assert result.returncode == 0, result.stderr
+    services = yaml.safe_load(result.stdout)["services"]
+    assert {"kafka", "redis", *OURS} == set(services)
+    for role in ROLES:
+        assert services[role]["environment"]["KAPPA_PIPELINE"] == "my.pipeline"
+    assert "127.0.0.1:19999" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_every_role_runs_the_entry_point_that_kappa_up_runs(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for role in ROLES:
+        assert services[role]["command"] == ["worker", role]
+        assert services[role]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+        assert "state:/state" in services[role]["volumes"]
+
+
+def test_the_environment_names_settings_that_exist(services: dict[str, dict[str, Any]]) -> None:
+    known = {f"KAPPA_{name.upper()}" for name in Settings.model_fields}
+    known |= {str(field.validation_alias) for field in Settings.model_fields.values()}
+    known |= {"KAPPA_PIPELINE"}  # of the command line
+    for role in ROLES:
+        assert set(services[role]["environment"]) <= known
+
+
+def test_the_broker_is_the_one_that_tests_run_against(services: dict[str, dict[str, Any]]) -> None:
+    assert services["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+
+
+def test_nothing_is_published_beyond_this_machine(services: dict[str, dict[str, Any]]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_containers_are_confined(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"], name
+    assert all(services[name]["read_only"] for name in (*OURS, "redis"))
+
+
+def test_health_is_checked(services: dict[str, dict[str, Any]]) -> None:
+    for name in ("kafka", "redis", "mlflow"):
+        assert services[name]["healthcheck"]["test"][0] == "CMD"
+    assert "infra.health" in (ROOT / "infra" / "Dockerfile").read_text()
+
+
+def test_the_image_holds_every_package_and_runs_without_root() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = (ROOT / "infra" / "Dockerfile").read_text().splitlines()
+    for package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        assert f"COPY {package} {package}" in lines
+    users = [line for line in lines if line.startswith("USER ")]
+    assert users == ["USER kappa"]
+    sources = [
+        line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--" not in line
+    ]
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for source in (part for parts in sources for part in parts):
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored, source
+
+
+def test_the_lock_covers_the_declared_dependencies_by_hash_and_names_no_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements.lock").read_text()
+    for dependency in project["dependencies"]:
+        name = dependency.split(">")[0].split("=")[0].split("[")[0]
+        assert f"\n{name}==" in lock or f"\n{name}[" in lock, f"{name}: run scripts/lock"
+    assert "--hash=sha256:" in lock
+    for place in ("://", "--index-url", "--find-links", "file:", str(ROOT)):
+        assert place not in lock
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_it_starts_where_an_engine_answers() -> None:
+    if not engine_answers():
+        pytest.skip("no Docker engine answers")
+    project = ("--project-name", "kappa-test")
+    try:
+        started = compose(*project, "up", "--build", "--detach", "kafka", *ROLES)
+        assert started.returncode == 0, started.stderr
+        tool = [*(compose_tool() or ()), *project, "exec", "-T", "inference"]
+        result = subprocess.run(
+            [*tool, "kappa", "doctor", "--json"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+        assert checks["Broker"]["state"] == "ok"
+        assert checks["Topics"]["found"].endswith("are there, as declared")
+    finally:
+        compose(*project, "down", "--volumes")
