@@ -1,7 +1,8 @@
 """The pipeline: everything a pipeline file declares, in one object."""
 
+import re
 from dataclasses import dataclass, field
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.definition import Definition
 from serving.spec import Monitor
@@ -11,6 +12,8 @@ from streams.recording import Generator, Reader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, TopicSpec
 from training.spec import Model, Training
+
+_NAME = re.compile(r"[a-z0-9_]+")  # it becomes part of the names of topics, groups and folders
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,19 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         """Check the parts against each other; raises DefinitionError."""
-        if not self.name.replace("_", "a").isalnum() or self.name != self.name.lower():
+        if not _NAME.fullmatch(self.name):
             raise DefinitionError(
                 f"pipeline name {self.name!r}: lower case letters, digits and _ only"
             )
         self.features.check_against(self.events)
         seconds(self.step)
-        ZoneInfo(self.timezone)
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise DefinitionError(
+                f"pipeline {self.name}: unknown time zone {self.timezone!r}; use an IANA name such "
+                'as "America/New_York"'
+            ) from None
 
     @property
     def topics(self) -> Topics:

@@ -1,0 +1,67 @@
+"""The pipeline object: its parts are checked against each other."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from features.definition import Category, Definition, TimeSinceLast
+from kappa import Pipeline
+from streams.errors import DefinitionError, KappaError
+from streams.expressions import Above
+from streams.stream import EventStream, LabelStream
+
+
+class Start(msgspec.Struct):
+    trip: str
+    bike: str
+    at_ms: int
+
+
+class End(msgspec.Struct):
+    trip: str
+    bike: str
+    at_ms: int
+    minutes: float
+
+
+KEYS: dict[str, Any] = {"id": "trip", "entity": "bike", "event_time": "at_ms"}
+PARTS: dict[str, Any] = {
+    "name": "bikes",
+    "events": EventStream(Start, **KEYS, partitions=3),
+    "labels": LabelStream(End, **KEYS, target=Above("minutes", 15.0)),
+    "features": Definition(2, {"gap_s": TimeSinceLast()}),
+}
+
+
+def test_names_and_topics_follow_the_declaration() -> None:
+    pipeline = Pipeline(**PARTS)
+    assert pipeline.topics.features == "bikes.features.v2"
+    specs = {spec.name: spec.partitions for spec in pipeline.topic_specs}
+    assert specs["bikes.events.v1"] == 3
+    assert pipeline.definition_hash == pipeline.features.hash(pipeline.events)
+
+
+@pytest.mark.parametrize("name", ["bikes", "bikes_2", "b2", "2b"])
+def test_names_that_will_do(name: str) -> None:
+    assert Pipeline(**{**PARTS, "name": name}).name == name
+
+
+@pytest.mark.parametrize("name", ["", "Bikes", "my bikes", "bikes.v1", "bikes-v1", "../x", "vélos"])
+def test_names_that_will_not_do(name: str) -> None:
+    with pytest.raises(DefinitionError, match="lower case letters, digits and _ only"):
+        Pipeline(**{**PARTS, "name": name})
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("step", "daily", "'daily' is not a length of time"),
+        ("timezone", "Moon/Base", "Moon/Base"),
+        ("timezone", "", "IANA"),
+        ("features", Definition(1, {"x": Category("color")}), "feature x='color': Start has no"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(part: str, value: object, message: str) -> None:
+    with pytest.raises(KappaError, match=message):
+        Pipeline(**{**PARTS, part: value})
