@@ -119,17 +119,17 @@ def measure(bootstrap: str, home: Path, events: int) -> dict[str, int]:
     def client_alone() -> int:
         return sum(len(batch) for batch in read_ranges(bootstrap, topics.features, ranges))
 
-    def columns() -> Any:
-        return SegmentStore(bootstrap, home, features).read(ranges)
+    def columns(name: str = "home") -> Any:
+        return SegmentStore(bootstrap, home / name, features).read(ranges)
 
     def training_data() -> str:
-        known = SegmentStore(bootstrap, home, labels).read(label_ranges)
+        known = SegmentStore(bootstrap, home / "home", labels).read(label_ranges)
         cutoff_ms = START_MS + 10 * events
         joined = join(columns(), known, cutoff_ms=cutoff_ms, label_cutoff_ms=cutoff_ms)
         prepare(joined, 0.15)
         return digest(joined)
 
-    client_alone()  # so that the broker's page cache is warm for both
+    columns("warm-up")  # the broker's page cache and what is imported at first use
     rates = {"kafka_client_alone": per_core(client_alone, events)}
     rates["kafka_to_columns"] = per_core(columns, events)
     rates["segments_to_columns"] = per_core(columns, events)

@@ -101,6 +101,10 @@ def _split(
     messages: list[Message[bytes, bytes]], end: int
 ) -> tuple[list[Message[bytes, bytes]], bool]:
     """Return the records before ``end`` and whether ``end`` was reached."""
+    if messages and [message.error() for message in messages].count(None) == len(messages):
+        last = _offset(messages[-1])
+        if last < end:  # nearly always: no Python code per record
+            return messages, last == end - 1
     records: list[Message[bytes, bytes]] = []
     for message in messages:
         error = message.error()
