@@ -41,8 +41,8 @@ def test_any_time(timezone: str, times_ms: list[int]) -> None:
         ("America/New_York", datetime(2020, 3, 8, 7, tzinfo=UTC)),
         ("America/New_York", datetime(2019, 11, 3, 6, tzinfo=UTC)),
         ("Australia/Lord_Howe", datetime(2020, 4, 4, 15, tzinfo=UTC)),
-        ("Africa/Monrovia", datetime(1972, 1, 7, 0, 44, 30, tzinfo=UTC)),  # within a quarter
-        ("Europe/Amsterdam", datetime(1937, 6, 30, 22, 40, 28, tzinfo=UTC)),
+        ("America/Los_Angeles", datetime(1948, 3, 14, 10, 1, tzinfo=UTC)),  # within a quarter
+        ("Europe/Moscow", datetime(1917, 7, 1, 20, 28, 41, tzinfo=UTC)),
     ],
 )
 def test_around_a_change(timezone: str, change: datetime) -> None:
