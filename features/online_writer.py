@@ -73,6 +73,7 @@ class OnlineWriter:
         self._flushes: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[bool]]] = []
         self._hurry = threading.Event()
         self._closing = False
+        self._is_open = False
         self._thread = threading.Thread(target=self._run, name="online-store", daemon=True)
         self.rows_written = 0
 
@@ -91,7 +92,9 @@ class OnlineWriter:
         self._forget = True
 
     async def flushed(self) -> bool:
-        """Wait until what was offered is stored; False where that takes too long."""
+        """Wait until what was offered is stored; False where the table is not open or too slow."""
+        if not self._is_open:
+            return False
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         self._flushes.append((self._offers, loop, future))
@@ -112,6 +115,8 @@ class OnlineWriter:
             # What Feast's import leaves, 300,000 objects, would be walked at each full collection.
             gc.collect()
             gc.freeze()
+            self._is_open = True
+            structlog.get_logger().info("online store open")
             while not self._closing:
                 self._hurry.wait(self._interval_s)
                 self._cycle(table)

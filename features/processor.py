@@ -267,8 +267,6 @@ class FeatureProcessor:
     async def _save(self, number: int, partition: _Partition) -> None:
         """Copy the state now, and save it once all that it has emitted is acknowledged."""
         offset, arrays = partition.next_offset, partition.engine.snapshot()
-        if offset == partition.saved_offset:
-            return
         await asyncio.gather(*(asyncio.shield(receipt) for receipt, _, _ in partition.waiting))
         if self._online is not None and not await self._online.flushed():
             return  # a snapshot promises that the online store has all before it
@@ -277,14 +275,21 @@ class FeatureProcessor:
         partition.saved_offset, partition.saved_at = offset, time.monotonic()
 
     async def _settle(self, numbers: set[int]) -> None:
-        for number in numbers & set(self._partitions):
-            partition = self._partitions[number]
+        """Wait until all that these partitions have in hand is acknowledged and saved."""
+        partitions = [(n, self._partitions[n]) for n in sorted(numbers & set(self._partitions))]
+        for _, partition in partitions:
             while partition.waiting:
                 await asyncio.gather(*(receipt for receipt, _, _ in partition.waiting))
                 await asyncio.sleep(0)
             if partition.saving is not None:
                 await partition.saving
-            await self._save(number, partition)
+        await asyncio.gather(
+            *(
+                self._save(number, partition)
+                for number, partition in partitions
+                if partition.next_offset != partition.saved_offset
+            )
+        )
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

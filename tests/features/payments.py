@@ -149,20 +149,22 @@ class Progress:
 
     def wait_drained(self, process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> None:
         """Wait until committed offsets equal the ends."""
-        self._wait(lambda: self.lag() == 0, process, timeout_s)
+        self.wait_until(lambda: self.lag() == 0, process, timeout_s)
 
     def wait_committed(
         self, records: int, process: subprocess.Popen[bytes], timeout_s: float = 60.0
     ) -> None:
         """Wait until so many records in all are committed."""
-        self._wait(lambda: sum(self.committed().values()) >= records, process, timeout_s)
+        self.wait_until(lambda: sum(self.committed().values()) >= records, process, timeout_s)
 
     def close(self) -> None:
+        """Close the connection."""
         self._reader.close()
 
-    def _wait(
-        self, reached: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float
+    def wait_until(
+        self, reached: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float = 60.0
     ) -> None:
+        """Wait for a state, as long as the worker lives."""
         deadline = time.monotonic() + timeout_s
         while not reached():
             assert process.poll() is None, f"the worker ended with {process.returncode}"

@@ -1,5 +1,6 @@
 """What the worker writes is what Feast's own SDK reads."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -34,11 +35,13 @@ folder, view, names = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
 store = FeatureStore(repo_path=folder)
 rows = [{"card": card} for card in sys.argv[4].split(",")]
 found = store.get_online_features([f"{view}:{name}" for name in names], rows).to_dict()
-from features.online import read_online
-from tests.features.payments import DEFINITION, PAYMENTS
+
 from pathlib import Path
+from features.online import OnlineTable, read_online
+from tests.features.payments import DEFINITION, PAYMENTS
 helper = read_online(Path(folder).parent, DEFINITION, PAYMENTS, sys.argv[4].split(",")[0])
-print(json.dumps([found, helper]))
+table = OnlineTable(Path(folder), sys.argv[5], DEFINITION, PAYMENTS)
+print(json.dumps([found, helper, table.times_ms(["card7", "nobody"])]))
 """
 
 
@@ -49,27 +52,29 @@ def test_feast_reads_the_newest_features_and_a_late_event_changes_nothing(
 
     name = f"t{uuid4().hex[:8]}"
     topics = prepared(bootstrap, name)
-    progress = Progress(bootstrap, topics)
     send(bootstrap, topics, payments(0, 400, bad=False))
     newest = Payment("newest", "card7", START_MS + 900_000, 12.5, "phone")
     late = Payment("late", "card7", START_MS + 899_999, 99.0, "web")
-    for payment in (newest, late):
-        with feature_worker(bootstrap, name, tmp_path) as worker:
+    log = tmp_path / "worker.log"
+    with (
+        contextlib.closing(Progress(bootstrap, topics)) as progress,
+        feature_worker(bootstrap, name, tmp_path) as worker,
+    ):
+        for payment in (newest, late):
             send(bootstrap, topics, [(b"card7", msgspec.json.encode(payment))])
             progress.wait_drained(worker)
-            worker.terminate()
-            assert worker.wait(60) == 0
-        # A clean stop waits for the online store, so a snapshot stands where it was told to.
-        assert list((tmp_path / "snapshots").rglob("*.snapshot"))
-    progress.close()
-
+        progress.wait_until(lambda: "online store open" in log.read_text(), worker, 120)
+        worker.terminate()
+        assert worker.wait(60) == 0
+    # A snapshot promises that the online store has all before it: the stop has waited for it.
+    assert list((tmp_path / "snapshots").rglob("*.snapshot"))
     names = list(DEFINITION.features)
     command = [
         sys.executable, "-W", "ignore", "-c", READ, str(tmp_path / "feast"), "features_v1",
-        ",".join(names), "card7,nobody",
+        ",".join(names), "card7,nobody", name,
     ]  # fmt: skip
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found, helper = msgspec.json.decode(printed.stdout)
+    found, helper, times_ms = msgspec.json.decode(printed.stdout)
     values, _ = offline(bootstrap, topics)
     (wanted,) = [
         record["features"]
@@ -79,3 +84,5 @@ def test_feast_reads_the_newest_features_and_a_late_event_changes_nothing(
     assert {feature: found[feature][0] for feature in names} == wanted == helper
     assert wanted["channel"] == "phone"
     assert all(found[feature][1] is None for feature in names)
+    # To the millisecond, which is what keeps a late row out after a restart.
+    assert times_ms == {"card7": newest.at}

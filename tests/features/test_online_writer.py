@@ -68,12 +68,11 @@ def write(table: FakeTable, *batches: FeatureRows, forget: bool = False) -> list
         for batch in batches:
             writer.offer(batch)
             if forget:
+                while not await writer.flushed() and not failed.is_set():
+                    await asyncio.sleep(0.005)
                 writer.forget()
-                await writer.flushed()
-        flushing = asyncio.create_task(writer.flushed())
-        while not flushing.done() and not failed.is_set():
+        while not await writer.flushed() and not failed.is_set():
             await asyncio.sleep(0.005)
-        flushing.cancel()
         writer.close()
 
     asyncio.run(offer())

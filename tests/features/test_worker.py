@@ -1,4 +1,4 @@
-"""The feature worker as a process on a real broker: whatever ends it, nothing is lost or changed."""
+"""The feature worker as a process on a real broker: however it ends, nothing is lost or changed."""
 
 import signal
 import time
