@@ -60,29 +60,37 @@ def alerts(
 
 
 def alerts_table(found: "list[Alert]", title: str, zone: "ZoneInfo") -> "Table":
-    """Return a table of alerts; times are ends of windows, in ``zone``."""
+    """Return a table of alerts; times are ends of windows, in ``zone``, window is its length."""
     from rich.table import Table
 
-    table = Table("time", "kind", "metric", "feature", title=title)
+    table = Table(title=title)
+    for name in ("time", "kind", "metric", "feature"):
+        table.add_column(name, overflow="fold")
     for name in ("value", "threshold", "n"):
-        table.add_column(name, justify="right")
-    for name in ("window", "model", "action"):
-        table.add_column(name)
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("window", no_wrap=True)
+    table.add_column("model", justify="right")
+    table.add_column("action", overflow="fold")
     for alert in found:
         window = alert.window
         table.add_row(
             _time(window.end_ms, zone),
-            alert.kind,
+            alert.kind.replace("_", " "),
             alert.metric,
             alert.feature or "",
             f"{alert.value:.4g}",
             f"{alert.threshold:.4g}",
             f"{alert.n:,}",
-            f"since {_time(window.start_ms, zone)}",
+            _length(window.end_ms - window.start_ms),
             str(alert.model_version),
             alert.action,
         )
     return table
+
+
+def _length(length_ms: int) -> str:
+    hours = length_ms / 3_600_000
+    return f"{hours / 24:g} d" if hours >= 24 else f"{hours:g} h"
 
 
 def _new(values: list[bytes], seen: set[str]) -> "list[Alert]":

@@ -109,7 +109,16 @@ def test_alerts_are_shown_once_each(
 
     assert table.exit_code == lines.exit_code == 0
     assert table.stdout.count("trips_7d") == 2
-    for shown in ("2020-03-15 00:00", "data_drift", "psi", "0.41", "0.25", "6,210", "retrain"):
+    for shown in (
+        "2020-03-15 00:00",
+        "data drift",
+        "psi",
+        "7 d",
+        "0.41",
+        "0.25",
+        "6,210",
+        "retrain",
+    ):
         assert shown in table.stdout
     found = [json.loads(line) for line in lines.stdout.splitlines()]
     assert [alert["alert_id"] for alert in found] == ["a1", "a2"]
