@@ -63,7 +63,7 @@ def train(
 
             def show(line: str) -> None:
                 status.update(line)
-                console.log(line, highlight=False)
+                console.print(line, highlight=False, soft_wrap=True)
 
             trained = run_training(job, show)
     verdict = refusal(trained.metrics)
@@ -88,7 +88,7 @@ def _print(trained: "TrainedModel", verdict: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="On the validation slice, the latest examples")
+    table = Table(title="On the latest examples")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in trained.metrics.items():
