@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from serving.audit import run_audit
 
 from infra.broker import EmbeddedBroker
 from infra.conductor import Conductor, Observer
 from infra.supervisor import Supervisor
+from serving.audit import run_audit
 from serving.outcome import read_alerts, read_answers, read_labels
 from serving.pipeline import Pipeline
 from serving.summary import Answers, after_first_training, models, periods
@@ -103,6 +103,7 @@ def _summary(
     audit = run_audit(bootstrap, topics, partitions)
     return {
         "pipeline": pipeline.name,
+        "timezone": pipeline.timezone,
         "events": conductor.progress.events,
         "labels": conductor.progress.labels,
         "predictions": audit.predictions,

@@ -144,12 +144,25 @@ def _periods_table(summary: dict[str, Any]) -> Table:
 
 
 def _alerts_table(summary: dict[str, Any]) -> Table:
+    """One row per scheduling point: what was found there, and what was done about it."""
     table = Table(title="Alerts")
-    for name in ("window ends", "model", "cause", "action"):
+    for name in ("window ends", "model", "found (threshold)", "action"):
         table.add_column(name)
+    at_once: dict[int, list[dict[str, Any]]] = {}
     for alert in summary["alerts"]:
-        ends = _time(alert["window"]["end_ms"], "UTC")
-        table.add_row(ends, str(alert["model_version"]), alert["cause"], alert["action"])
+        at_once.setdefault(alert["window"]["end_ms"], []).append(alert)
+    for end_ms, alerts in sorted(at_once.items()):
+        found = [
+            f"{a['metric']} {a['feature'] or ''} {a['value']:.3g} ({a['threshold']:.3g})"
+            for a in alerts
+        ]
+        actions = sorted({a["action"] for a in alerts}, key=lambda text: text != "retrain")
+        table.add_row(
+            _time(end_ms, summary["timezone"]),
+            str(alerts[0]["model_version"]),
+            ", ".join(" ".join(text.split()) for text in found),
+            actions[0],
+        )
     return table
 
 

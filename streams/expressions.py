@@ -23,9 +23,7 @@ class Value:
 
     def evaluate(self, columns: Columns) -> NDArray[np.float64]:
         """Return the field's values, shape (n,)."""
-        return np.asarray(
-            [np.nan if v is None else v for v in columns[self.field]], dtype=np.float64
-        )
+        return np.asarray(columns[self.field], dtype=np.float64)  # None becomes NaN
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,9 @@ def predictions_table(found: "list[Prediction]", title: str, zone: "ZoneInfo") -
     """Return a table of predictions; times are event times in ``zone``."""
     from rich.table import Table
 
-    table = Table("event time", "event", "entity", title=title)
+    table = Table("event time", title=title)
+    for name in ("event", "entity"):
+        table.add_column(name, overflow="fold")
     table.add_column("score", justify="right")
     for name in ("model", "stage"):
         table.add_column(name)

@@ -1,0 +1,74 @@
+"""The whole pipeline, small: the command itself, real broker, all processes, twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra.tiny_pipeline import (
+    BAD_RECORDS,
+    DAYS,
+    DRIFT_DAY,
+    LABELS_WITHOUT_EVENT,
+    PER_DAY,
+    START_MS,
+)
+
+DAY_MS = 86_400_000
+TINY = Path(__file__).with_name("tiny_pipeline.py")
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def run_demo(home: Path) -> dict[str, Any]:
+    environment = {k: v for k, v in os.environ.items() if k != "KAFKA_BOOTSTRAP_SERVERS"}
+    result = subprocess.run(
+        [sys.executable, "-m", "kappa", "demo", "-p", str(TINY), "--json"],
+        env={**environment, "KAPPA_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    summary: dict[str, Any] = json.loads(result.stdout)
+    return summary
+
+
+@pytest.fixture(scope="module")
+def summaries(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    return run_demo(tmp_path_factory.mktemp("one")), run_demo(tmp_path_factory.mktemp("two"))
+
+
+def test_every_event_is_answered_once_or_is_a_dead_letter(
+    summaries: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    summary = summaries[0]
+    assert summary["audit"]["ok"]
+    assert summary["events"] == DAYS * PER_DAY + BAD_RECORDS
+    assert summary["dead_letters"] == BAD_RECORDS
+    assert summary["predictions"] == DAYS * PER_DAY
+    assert summary["labels"] == DAYS * PER_DAY + LABELS_WITHOUT_EVENT
+
+
+def test_the_drift_raises_an_alert_and_a_retraining(
+    summaries: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    summary = summaries[0]
+    first = min(alert["window"]["end_ms"] for alert in summary["alerts"])
+    drift_ms = START_MS + DRIFT_DAY * DAY_MS
+    assert drift_ms < first <= drift_ms + 2 * DAY_MS
+    assert any(alert["action"] == "retrain" for alert in summary["alerts"])
+    assert len(summary["models"]) >= 2
+    cutoffs = [model["manifest"]["cutoff_ms"] for model in summary["models"]]
+    assert cutoffs == sorted(cutoffs)
+
+
+def test_the_same_stream_gives_the_same_summary(
+    summaries: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    one, two = ({k: v for k, v in s.items() if k != "seconds"} for s in summaries)
+    assert one == two
