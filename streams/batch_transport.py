@@ -30,7 +30,8 @@ from faust.types import TP
 from streams.batch import LogBatch
 
 TRACEPARENT = "traceparent"
-MAX_RECORDS = 10_000
+MAX_RECORDS = 4_000
+"""Per batch: with 10,000 the objects of a batch leave the processor's cache, a quarter slower."""
 MAX_FETCH_BYTES = 4 << 20
 FETCH_WAIT_S = 0.1
 """How long one look for new records waits; what it finds comes at once."""
