@@ -61,16 +61,17 @@ def alerts(
 
 def alerts_table(found: "list[Alert]", title: str, zone: "ZoneInfo") -> "Table":
     """Return a table of alerts; times are ends of windows, in ``zone``, window is its length."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("time", "kind", "metric", "feature"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=name in ("time", "feature"))
     for name in ("value", "threshold", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("window", no_wrap=True)
-    table.add_column("model", justify="right")
-    table.add_column("action", overflow="fold")
+    table.add_column("model", justify="right", no_wrap=True)
+    table.add_column("action")
     for alert in found:
         window = alert.window
         table.add_row(
