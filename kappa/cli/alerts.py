@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streams.wire import Alert
 
 POLL_S = 0.5
+NARROWEST = 105  # columns of text; a terminal with fewer breaks the lines
 
 
 def alerts(
@@ -35,6 +36,7 @@ def alerts(
     from streams.control import ControlFollower
 
     console = Console()
+    console.width = max(console.width, NARROWEST)
     with (
         open_context(pipeline) as context,
         closing(ControlFollower(context.bootstrap, context.pipeline.topics.alerts)) as follower,
@@ -64,14 +66,14 @@ def alerts_table(found: "list[Alert]", title: str, zone: "ZoneInfo") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("time", "kind", "metric", "feature"):
-        table.add_column(name, no_wrap=name in ("time", "feature"))
+        table.add_column(name, no_wrap=name == "feature", min_width=len("calibration"))
     for name in ("value", "threshold", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("window", no_wrap=True)
     table.add_column("model", justify="right", no_wrap=True)
-    table.add_column("action")
+    table.add_column("action", min_width=len("none: cool-down"))
     for alert in found:
         window = alert.window
         table.add_row(
