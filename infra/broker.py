@@ -36,6 +36,10 @@ NEEDED_FREE_BYTES = 200_000_000
 ATTEMPTS = 5
 DEFAULT_HEAP_MB = 512
 
+# Java's second compiler pays after minutes only. Without it a start takes 2.5 s of CPU in place of
+# 4.5, 300 transactions on a fresh broker 1.5 in place of 3.4; 400,000 warm records 0.4 either way.
+QUICK_COMPILER = ("-XX:TieredStopAtLevel=1",)
+
 
 # A guard may outlive the object that started it, when others use the broker too; Python warns of
 # a child that it forgets while it runs.
@@ -173,7 +177,8 @@ class EmbeddedBroker:
         (self.folder / broker_guard.PID).unlink(missing_ok=True)
         command = [
             sys.executable, "-I", str(Path(broker_guard.__file__).resolve()), str(self.folder),
-            java, f"-Xmx{self._heap_mb}m", "-Xms64m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError",
+            java, f"-Xmx{self._heap_mb}m", "-Xms64m", "-XX:+UseG1GC", *QUICK_COMPILER,
+            "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={kafka_config.LOGGING}",
             "-cp", classpath, "kafka.Kafka", kafka_config.PROPERTIES,
         ]  # fmt: skip
