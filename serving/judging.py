@@ -1,6 +1,6 @@
 """What a closed window says: figures, and which of them are alarming. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -184,20 +184,20 @@ def _performance_cause(verdict: Verdict, found: Figures, live: LiveModel) -> str
 class Excursions:
     """Which figures stand in alarm, so that each is told once and not at every step.
 
-    A figure is told again after it has come back below its threshold, or for another model.
+    A figure is told again only after it has come back below its threshold, whichever model is
+    live by then: a new model rarely ends a drift at once, and nobody wants to hear it anew.
     """
 
-    def __init__(self, standing: Mapping[str, int] | None = None) -> None:
-        self.standing: dict[str, int] = dict(standing or {})
+    def __init__(self, standing: Iterable[str] = ()) -> None:
+        self.standing: set[str] = set(standing)
 
     def update(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return the findings that begin an excursion, in order."""
         begun = []
         for finding in findings:
-            version = finding.metric.model_version
             if finding.calm:
-                self.standing.pop(finding.key, None)
-            if finding.cause is not None and self.standing.get(finding.key) != version:
-                self.standing[finding.key] = version
+                self.standing.discard(finding.key)
+            if finding.cause is not None and finding.key not in self.standing:
+                self.standing.add(finding.key)
                 begun.append(finding)
         return begun

@@ -194,7 +194,7 @@ class MonitorState:
             "scores": self.scores.to_json(),
             "counts": self.counts.to_json(),
             "counted_version": self.counted_version,
-            "excursions": self.excursions.standing,
+            "excursions": sorted(self.excursions.standing),
             "first_offsets": [
                 [at, *o] for at, by in self.first_offsets.items() for o in by.items()
             ],

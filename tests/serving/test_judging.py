@@ -111,7 +111,7 @@ def _finding(value: float, version: int = 1, sure: bool = True) -> Finding:
         ([_finding(0.4), _finding(0.5), _finding(0.3)], [0]),
         ([_finding(0.4), _finding(0.2), _finding(0.4)], [0, 2]),
         ([_finding(0.4), _finding(0.3, sure=False), _finding(0.4)], [0]),
-        ([_finding(0.4), _finding(0.4, version=2), _finding(0.4, version=2)], [0, 1]),
+        ([_finding(0.4), _finding(0.4, version=2), _finding(0.4, version=2)], [0]),
         ([_finding(0.3, sure=False), _finding(0.4)], [1]),
     ],
     ids=["standing", "came back", "only less sure", "new model", "first unsure"],
