@@ -49,7 +49,7 @@ def demo_broker(settings: Settings) -> Iterator[str]:
     if settings.bootstrap_servers:
         yield settings.bootstrap_servers
         return
-    broker = EmbeddedBroker(settings.home)
+    broker = EmbeddedBroker(settings.home, settings.broker_port, settings.broker_heap_mb)
     if broker.running():
         raise ConfigurationError(
             f"a demo already runs in {settings.home}: wait for it, or set KAPPA_HOME to another "

@@ -60,8 +60,9 @@ def generate(seed: int, scale: float) -> Iterator[Recording]:
     waiting: list[tuple[int, int, bytes, bytes]] = []
     for day in range(DAYS + 1):
         begin = START_MS + day * DAY_MS
-        times = np.sort(random.integers(begin, begin + DAY_MS, per_day)) if day < DAYS else []
-        for number, at in enumerate(int(t) for t in times):
+        orders = per_day if day < DAYS else 0
+        times: list[int] = np.sort(random.integers(begin, begin + DAY_MS, orders)).tolist()
+        for number, at in enumerate(times):
             drifted = day >= DRIFT_DAY
             amount = float(random.gamma(2.0, 40.0 if drifted else 20.0))
             come_back = bool(random.random() < (0.6 if drifted else 0.1) + min(amount, 60) / 200)
