@@ -88,7 +88,7 @@ class TransactionalHop:
             if messages:
                 messages += self._consumer.consume(self._max_batch - 1, self._max_wait_s)
         except KafkaException as error:  # what was read in that call is lost: begin again
-            self._give_up(error, reopen=True)
+            self._give_up(error)
             return Taken([], {})
         self._producer.poll(0)
         records, ends = self._separate(messages)
@@ -123,9 +123,9 @@ class TransactionalHop:
 
     def close(self) -> None:
         """Close the connections; what was taken and not committed is left to the next worker."""
-        with suppress(KafkaException):  # a fenced client says so again as it closes
-            self._producer.close()
         self._consumer.close()
+        with suppress(KafkaException):  # one that was fenced meanwhile says so as it closes
+            self._producer.close()
 
     # --- the steps of a commit -------------------------------------------------------------------
 
@@ -164,31 +164,27 @@ class TransactionalHop:
 
     # --- failing and beginning again -------------------------------------------------------------
 
-    def _give_up(self, failure: KafkaException, reopen: bool = False) -> None:
-        """Leave the transaction and go back to the committed positions."""
-        error: KafkaError = failure.args[0]
+    def _give_up(self, failure: KafkaException) -> None:
+        """Throw both clients away and begin again from what is committed.
+
+        After a time-out nobody here knows whether the transaction was committed, a fenced client is
+        of no more use, and an abort would still leave the reading to be taken back. One way out
+        serves all: a new producer with the same id makes the broker end what is open, one way or
+        the other, and the committed positions then tell which.
+        """
         self._failures += 1
+        error: KafkaError = failure.args[0]
+        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+            raise self._namesake(error) from failure
         _LOG.warning("batch given up, it is read again", topic=self._topic, error=str(error))
         if self._failures > MAX_FAILURES:
             raise BrokerError(
                 f"{self._topic}: {self._failures} batches failed one after the other, the last "
                 f"with {error}"
             ) from failure
-        if not reopen and error.txn_requires_abort():
-            try:
-                self._producer.abort_transaction(CALL_TIMEOUT_S)
-                for partition, position in self.positions.items():
-                    self._consumer.seek(
-                        TopicPartition(self._topic, partition, position.next_offset)
-                    )
-            except KafkaException as error:
-                _LOG.warning("abort failed", topic=self._topic, error=str(error))
-            else:
-                return
-        # Timed out, fenced or fatal: whether the transaction was committed is not known here. A new
-        # producer with the same id settles that at the broker, and the committed positions tell.
+        # Not closed: that would try to abort, which is over for a fenced producer. It is dropped.
         self._producer.purge()
-        self.close()
+        self._consumer.close()
         self._open()
 
     def _open(self) -> None:
@@ -262,11 +258,14 @@ class TransactionalHop:
             if error.code() == KafkaError._PARTITION_EOF:
                 if partition is not None and offset is not None:
                     ends[partition] = offset
-            elif error.fatal():
-                raise BrokerError(
-                    f"{self._topic}: worker {self._worker} of group {self._group} must end: "
-                    f"{error}; does another worker of the same name run?"
-                )
+            elif error.fatal() or error.code() == KafkaError._FATAL:
+                raise self._namesake(error)
             else:
                 _LOG.warning("reading", topic=self._topic, error=str(error))
         return [m for m, error in zip(messages, errors, strict=True) if error is None], ends
+
+    def _namesake(self, error: KafkaError) -> BrokerError:
+        return BrokerError(
+            f"{self._topic}: worker {self._worker} of group {self._group} must end: {error}; does "
+            "another worker of the same name run? Give each a name of its own"
+        )

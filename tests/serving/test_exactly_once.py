@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from serving.stretches import Outgoing, Position
 from serving.transaction import TransactionalHop
+from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
 from streams.replay import offset_bounds, read_ranges
 from streams.topics import Topics
@@ -61,22 +62,28 @@ def wait_for_answers(watcher: Consumer, n: int) -> None:
         assert time.monotonic() < deadline, "the worker answers nothing"
 
 
-def answer_through_kills(bootstrap: str, topics: Topics, kills: int, transactional: bool) -> None:
-    """Kill the worker ``kills`` times at a random moment after some of its answers appeared."""
+def answer_through_kills(bootstrap: str, topics: Topics, kills: int, transactional: bool) -> int:
+    """Kill the worker at random moments after some of its answers appeared, then let it finish.
+
+    Ends after ``kills`` kills, or as soon as an event has two answers; returns how many it took.
+    """
     seeded = random.Random(11)
     for partition in range(PARTITIONS):
         emit(bootstrap, topics, partition, range(RECORDS // PARTITIONS))
     watcher = consumer(bootstrap, isolation_level="read_uncommitted", enable_partition_eof=False)
     watcher.assign([TopicPartition(topics.predictions, p, 0) for p in range(PARTITIONS)])
-    for _ in range(kills):
+    done = 0
+    while done < kills and times_answered(bootstrap, topics)[2] == 0:
         with worker_process(bootstrap, topics, transactional) as process:
-            wait_for_answers(watcher, seeded.randrange(1, 8 * MAX_BATCH))
+            wait_for_answers(watcher, seeded.randrange(1, 3 * MAX_BATCH))
             process.kill()
+        done += 1
     watcher.close()
     with worker_process(bootstrap, topics, transactional) as process:
         wait_drained(bootstrap, topics)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+    return done
 
 
 def times_answered(bootstrap: str, topics: Topics) -> Counter[int]:
@@ -89,7 +96,7 @@ def times_answered(bootstrap: str, topics: Topics) -> Counter[int]:
 
 @pytest.mark.slow
 def test_killed_workers_leave_one_answer_per_event(bootstrap: str, topics: Topics) -> None:
-    answer_through_kills(bootstrap, topics, kills=5, transactional=True)
+    assert answer_through_kills(bootstrap, topics, kills=6, transactional=True) == 6
     assert times_answered(bootstrap, topics) == {1: RECORDS}
 
 
@@ -97,7 +104,7 @@ def test_killed_workers_leave_one_answer_per_event(bootstrap: str, topics: Topic
 def test_without_transactions_the_same_check_finds_duplicates(
     bootstrap: str, topics: Topics
 ) -> None:
-    answer_through_kills(bootstrap, topics, kills=5, transactional=False)
+    answer_through_kills(bootstrap, topics, kills=25, transactional=False)
     assert times_answered(bootstrap, topics)[2] > 0
 
 
@@ -109,6 +116,29 @@ def test_a_fenced_worker_goes_on_from_what_was_committed(bootstrap: str, topics:
             emit(bootstrap, topics, 0, range(start, start + RECORDS // 4))
         wait_drained(bootstrap, topics)
     assert times_answered(bootstrap, topics) == {1: RECORDS}
+
+
+def test_of_two_workers_of_one_name_the_older_ends(bootstrap: str, topics: Topics) -> None:
+    emit(bootstrap, topics, 0, range(RECORDS // 2))
+    with pytest.raises(BrokerError, match=r"w0.*another worker of the same name"):
+        answer_with_a_namesake(bootstrap, topics)
+    assert times_answered(bootstrap, topics) == {1: RECORDS}
+
+
+def answer_with_a_namesake(bootstrap: str, topics: Topics) -> None:
+    with working(bootstrap, topics, worker="w0", max_batch=100) as older:
+        wait_answered(bootstrap, topics)
+        with working(bootstrap, topics, worker="w0", max_batch=100):
+            older.join(30)
+            emit(bootstrap, topics, 0, range(RECORDS // 2, RECORDS))
+            wait_drained(bootstrap, topics)
+
+
+def wait_answered(bootstrap: str, topics: Topics) -> None:
+    """Wait until somebody has answered something, and so is a member of the group."""
+    deadline = time.monotonic() + 30
+    while offset_bounds(bootstrap, topics.predictions, 1)[0][1] == 0:
+        assert time.monotonic() < deadline, "nobody answers"
 
 
 def fence(bootstrap: str, transactional_id: str) -> None:
@@ -145,7 +175,7 @@ def committed_values(bootstrap: str, topic: str) -> list[bytes | None]:
     return [value for batch in read_ranges(bootstrap, topic, bounds) for value in batch.values]
 
 
-def test_an_abortable_error_takes_the_same_records_again(bootstrap: str, topics: Topics) -> None:
+def test_a_failed_delivery_takes_the_same_records_again(bootstrap: str, topics: Topics) -> None:
     emit(bootstrap, topics, 0, range(10))
     with hop_of(bootstrap, topics) as hop:
         reached = next_reached(hop)
