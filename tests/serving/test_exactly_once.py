@@ -73,7 +73,7 @@ def answer_through_kills(bootstrap: str, topics: Topics, kills: int, transaction
     watcher = consumer(bootstrap, isolation_level="read_uncommitted", enable_partition_eof=False)
     watcher.assign([TopicPartition(topics.predictions, p, 0) for p in range(PARTITIONS)])
     done = 0
-    while done < kills and times_answered(bootstrap, topics)[2] == 0:
+    while done < kills and max(times_answered(bootstrap, topics)) < 2:
         with worker_process(bootstrap, topics, transactional) as process:
             wait_for_answers(watcher, seeded.randrange(1, 3 * MAX_BATCH))
             process.kill()
@@ -105,7 +105,7 @@ def test_without_transactions_the_same_check_finds_duplicates(
     bootstrap: str, topics: Topics
 ) -> None:
     answer_through_kills(bootstrap, topics, kills=25, transactional=False)
-    assert times_answered(bootstrap, topics)[2] > 0
+    assert max(times_answered(bootstrap, topics)) >= 2
 
 
 def test_a_fenced_worker_goes_on_from_what_was_committed(bootstrap: str, topics: Topics) -> None:
