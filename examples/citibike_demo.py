@@ -19,13 +19,13 @@ from streams.rows import recording_of
 DAYS = 42
 TRIPS = 60_000
 DRIFT_AT = 0.7
-RAMP_DAYS = 2.0
+RAMP_DAYS = 1.0
 START = datetime(2025, 4, 7, tzinfo=ZoneInfo("America/New_York"))  # a Monday, no clock change near
 
 STATIONS = 20
 BIKES = 450
 TRAFFIC_AFTER = 0.6
-LEISURE_SHARE = (0.10, 0.42)
+LEISURE_SHARE = (0.10, 0.60)
 LONGER_AFTER = 1.4
 
 EVENT_FIELDS = ("trip_id", "station", "bike", "user_type", "started_at_ms")

@@ -119,14 +119,13 @@ def print_summary(summary: dict[str, Any], home: Path) -> None:
 def _periods_table(summary: dict[str, Any]) -> Table:
     rows = summary["periods"]
     shown = [name for name in ("first", "frozen", "live") if any(name in row for row in rows)]
-    table = Table(title="Brier score per period (lower is better) and accuracy of the live model")
+    table = Table(title="Brier score (lower is better), and accuracy of the live model")
     table.add_column("period")
     for name in ("events", "labelled"):
         table.add_column(name, justify="right")
     for name in shown:
         version = summary.get(f"{name}_version")
-        title = f"{name} (model {version})" if version else f"{name} (retrained)"
-        table.add_column(title, justify="right")
+        table.add_column(f"{name}: {version}" if version else name, justify="right")
     table.add_column("accuracy", justify="right")
     if any("no_change" in row for row in rows):
         table.add_column("no change", justify="right")

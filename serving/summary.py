@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from streams.wire import Alert, Registered
 
 CLIP = 1e-7
+QUARTER_HOUR_MS = 900_000
+WEEKLY_UP_TO_MS = 70 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +99,21 @@ def periods(
     timezone: str,
     baseline: str | None,
 ) -> list[dict[str, Any]]:
-    """Return one row per calendar month (of event time, in ``timezone``), oldest first.
+    """Return one row per calendar month, or per week where the run is short, oldest first.
 
-    ``columns`` maps "live" and the names of versions shown beside it to their answers. A row has
-    period, events, labelled, alerts, versions and a score per column.
+    Periods are those of event time in ``timezone``; a week is named by its Monday. ``columns``
+    maps "live" and the names of versions shown beside it to their answers. A row has period,
+    events, labelled, alerts, versions and a score per column.
     """
     truth = labels.by_event()
-    zone = ZoneInfo(timezone)
-    months = {name: _months(answers.event_times_ms, zone) for name, answers in columns.items()}
-    raised = [_month(alert.window.end_ms - 1, zone) for alert in alerts]
+    period = _Period.fitting(columns["live"].event_times_ms, ZoneInfo(timezone))
+    named = {name: period.of_all(answers.event_times_ms) for name, answers in columns.items()}
+    raised = [period.of(alert.window.end_ms - 1) for alert in alerts]
     rows = []
-    for month in sorted(set(months["live"])):
-        row: dict[str, Any] = {"period": month, "alerts": raised.count(month)}
+    for label in sorted({*named["live"].tolist()}):
+        row: dict[str, Any] = {"period": label, "alerts": raised.count(label)}
         for name, answers in columns.items():
-            part = _take(answers, np.flatnonzero(months[name] == month))
+            part = _take(answers, np.flatnonzero(named[name] == label))
             result = score(part.scores, _targets(part, truth))
             if name == "live":
                 row["events"] = len(part.event_ids)
@@ -172,11 +175,28 @@ def _targets(answers: Answers, truth: Mapping[str, float]) -> NDArray[np.float64
     return np.array([get(i, np.nan) for i in answers.event_ids], dtype=np.float64)
 
 
-def _month(time_ms: int, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(zone).strftime("%Y-%m")
+@dataclass(frozen=True)
+class _Period:
+    """Names the period of a time: its month ("2020-03") or its week's Monday ("2020-03-09")."""
 
+    zone: ZoneInfo
+    weekly: bool
 
-def _months(times_ms: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.str_]:
-    hours, inverse = np.unique(times_ms // 3_600_000, return_inverse=True)
-    names = np.array([_month(int(hour) * 3_600_000, zone) for hour in hours], dtype="U7")
-    return names[inverse] if len(names) else names
+    @classmethod
+    def fitting(cls, times_ms: NDArray[np.int64], zone: ZoneInfo) -> "_Period":
+        """Return weeks for a stretch of up to ten of them, months for a longer one."""
+        span_ms = int(times_ms.max() - times_ms.min()) if len(times_ms) else 0
+        return cls(zone, weekly=span_ms <= WEEKLY_UP_TO_MS)
+
+    def of(self, time_ms: int) -> str:
+        """Return the name of the period of one time."""
+        local = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(self.zone)
+        if self.weekly:
+            return (local.date() - timedelta(days=local.weekday())).isoformat()
+        return local.strftime("%Y-%m")
+
+    def of_all(self, times_ms: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return the names for all times, shape (n,). No zone changes within a quarter hour."""
+        quarters, inverse = np.unique(times_ms // QUARTER_HOUR_MS, return_inverse=True)
+        names = np.array([self.of(int(quarter) * QUARTER_HOUR_MS) for quarter in quarters])
+        return names[inverse] if len(names) else np.array([], dtype=np.str_)

@@ -77,7 +77,7 @@ def test_drift_comes_where_it_is_scripted(trips: list[tuple[TripStart, TripEnd]]
     casual = np.array([start.user_type == "Customer" for start, _ in trips])
     before, after = day < DRIFT_AT * DAYS, day > DRIFT_AT * DAYS + RAMP_DAYS
     assert long[before].mean() == pytest.approx(0.14, abs=0.02)
-    assert long[after].mean() == pytest.approx(0.43, abs=0.04)
+    assert long[after].mean() == pytest.approx(0.48, abs=0.04)
     assert casual[before].mean() < 0.15 < 0.4 < casual[after].mean()
     per_day_before = before.sum() / (DRIFT_AT * DAYS)
     per_day_after = after.sum() / (DAYS - DRIFT_AT * DAYS - RAMP_DAYS)

@@ -46,16 +46,28 @@ def test_a_sure_and_wrong_answer_has_a_finite_log_loss() -> None:
 
 
 def test_months_follow_the_pipelines_time_zone() -> None:
-    at = [JAN_31_2020_23H, JAN_31_2020_23H + 2 * HOUR_MS]
-    live = answers(["a", "b"], [0.5, 0.5], [0, 1], at)
-    truth = labels(["a", "b"], [1.0, 1.0], at)
-    utc = periods({"live": live}, truth, [alert(at[1])], "UTC", None)
+    long_ago = JAN_31_2020_23H - 80 * 24 * HOUR_MS
+    at = [long_ago, JAN_31_2020_23H, JAN_31_2020_23H + 2 * HOUR_MS]
+    live = answers(["o", "a", "b"], [0.5] * 3, [0, 0, 1], at)
+    truth = labels(["o", "a", "b"], [1.0] * 3, at)
+    utc = periods({"live": live}, truth, [alert(at[2])], "UTC", None)
     assert [(r["period"], r["events"], r["alerts"]) for r in utc] == [
+        ("2019-11", 1, 0),
         ("2020-01", 1, 0),
         ("2020-02", 1, 1),
     ]
     new_york = periods({"live": live}, truth, [], "America/New_York", None)
-    assert [(r["period"], r["versions"]) for r in new_york] == [("2020-01", [0, 1])]
+    assert [(r["period"], r["versions"]) for r in new_york] == [
+        ("2019-11", [0]),
+        ("2020-01", [0, 1]),
+    ]
+
+
+def test_a_short_run_is_told_by_weeks_that_begin_on_monday() -> None:
+    at = [JAN_31_2020_23H, JAN_31_2020_23H + 60 * HOUR_MS]  # a Friday, the Monday after
+    live = answers(["a", "b"], [0.5, 0.5], [0, 1], at)
+    rows = periods({"live": live}, labels(["a", "b"], [1.0, 1.0], at), [], "UTC", None)
+    assert [row["period"] for row in rows] == ["2020-01-27", "2020-02-03"]
 
 
 def test_a_column_without_answers_in_a_period_has_no_score() -> None:
