@@ -1,6 +1,7 @@
 """Where a pipeline's stream comes from: its own reader, the reader for all, or its generator."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from serving.pipeline import Pipeline
@@ -34,3 +35,13 @@ def recordings_of(
     if not scale > 0:
         raise ConfigurationError(f"scale {scale}: must be above 0")
     return pipeline.generate(seed, scale)
+
+
+def begun(recordings: Iterator[Recording]) -> Iterator[Recording]:
+    """Return the same stream with its first part read, so that what can't be read is told now.
+
+    Raises:
+        SourceError: a file can't be read.
+    """
+    first = list(islice(recordings, 1))
+    return chain(first, recordings)

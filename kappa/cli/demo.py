@@ -35,12 +35,12 @@ def demo(
     from infra.demo import Demo, demo_broker, demo_settings, run_demo
     from kappa.loading import load_pipeline
     from kappa.screen import DemoScreen, print_summary
-    from kappa.source import recordings_of
+    from kappa.source import begun, recordings_of
     from streams.settings import Settings
 
     declared = load_pipeline(pipeline)
     settings = demo_settings(Settings())
-    recordings = recordings_of(declared, events, seed, scale)
+    recordings = begun(recordings_of(declared, events, seed, scale))
     frozen_at_ms = None
     if compare_frozen_at is not None:
         local = compare_frozen_at.replace(tzinfo=ZoneInfo(declared.timezone))

@@ -1,7 +1,7 @@
 """``kappa produce``: files, or a generated stream, into the pipeline's source topics."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +45,7 @@ def produce(
 ) -> None:
     """Put events and labels into the log, in the order in which they happened."""
     from kappa.loading import load_pipeline
-    from kappa.source import recordings_of
+    from kappa.source import begun, recordings_of
     from streams.clock import SystemClock
     from streams.errors import ConfigurationError
     from streams.merging import first_records
@@ -61,7 +61,7 @@ def produce(
     recordings = recordings_of(load_pipeline(pipeline), files, seed, scale, labels or ())
     if limit is not None:
         recordings = first_records(recordings, limit)
-    recordings = _begun(recordings)  # a file that can't be read is told before a broker starts
+    recordings = begun(recordings)  # a file that can't be read is told before a broker starts
     with open_context(pipeline) as context:
         producer = SourceProducer(context.bootstrap, context.pipeline.topics)
         started_s = time.monotonic()
@@ -72,14 +72,6 @@ def produce(
         f"delivered {delivered.events:,} events to {topics.events} and {delivered.labels:,} "
         f"labels to {topics.labels} in {seconds:.1f} s"
     )
-
-
-def _begun(recordings: "Iterator[Recording]") -> "Iterator[Recording]":
-    from itertools import chain
-
-    with suppress(StopIteration):
-        return chain([next(recordings)], recordings)
-    return iter(())
 
 
 def _deliver(

@@ -14,7 +14,7 @@ from training.package import load_package
 pytestmark = pytest.mark.broker
 
 DECLARATION = """
-from kappa.pipeline import Pipeline
+from serving.pipeline import Pipeline
 from tests.training.pipelines import DEFINITION, EVENTS, LABELS
 from training.spec import Model, Training
 
