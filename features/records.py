@@ -83,6 +83,11 @@ class FeatureCodec:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(self._record)
 
+    @property
+    def record_type(self) -> type[msgspec.Struct]:
+        """The type of the records' values."""
+        return self._record
+
     def encode(self, rows: FeatureRows) -> list[bytes]:
         """Return the records' values, one per row."""
         n = len(rows)

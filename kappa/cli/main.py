@@ -14,6 +14,7 @@ from kappa.cli.doctor import doctor
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
 from kappa.cli.replay import replay
+from kappa.cli.schema import schema
 from kappa.cli.train import train
 from kappa.cli.up import up
 from kappa.cli.worker import worker
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, predictions, alerts, audit, doctor, worker,
+    demo, up, produce, train, replay, predictions, alerts, audit, schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
 
