@@ -136,7 +136,7 @@ pipeline = Pipeline(
     ),
     # Few rows and a sharp boundary: small batches, many epochs.
     model=Model(prior=0.42, batch=32, epochs=20),
-    training=Training(first_after="60d", every="28d", window="180d", cooldown="7d"),
+    training=Training(first_after="60d", every="28d", window="180d", cooldown="28d"),
     monitors=(DataDrift(window="28d", features=("demand", "vicprice", "vicdemand", "transfer")),),
     step="7d",
     baseline="last_label",

@@ -1,0 +1,42 @@
+"""The benchmarks run, small: they print a table, and their figures as JSON on the last line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+def run(name: str, *arguments: str) -> dict[str, Any]:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    assert {"figures", "goals", "goals_met"} <= set(report)
+    return report
+
+
+def test_features_beside_plain_faust() -> None:
+    report = run("features", "--events", "20000", "--faust-events", "2000")
+    assert report["figures"]
+
+
+def test_inference() -> None:
+    report = run("inference", "--events", "10000")
+    assert report["figures"]
+
+
+def test_replay() -> None:
+    report = run("replay", "--events", "20000")
+    assert report["figures"]
