@@ -12,7 +12,6 @@ broker's own are not counted.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.report import report  # noqa: E402
 from features.definition import Category, Count, Definition, HourOfDay, Mean, Number, Sum  # noqa: E402
 from features.verify import Replay  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
@@ -72,6 +72,8 @@ DEFINITION = Definition(
 # What `python -m features.worker benchmarks.features` runs; the name comes with --name.
 pipeline = SimpleNamespace(topics=Topics("bench"), features=DEFINITION, events=EVENTS)
 
+PACKAGES = ("faust-streaming", "aiokafka", "confluent-kafka", "msgspec", "numba", "numpy")
+
 
 def main() -> None:
     """Measure, print a table, and with --json one object on the last line."""
@@ -94,10 +96,7 @@ def main() -> None:
             if broker is not None:
                 broker.stop()
     goals = {"live_times_plain_faust": GOAL_TIMES_FAUST}
-    met = {name: figures[name] >= goal for name, goal in goals.items()}
-    show(figures, goals, met)
-    if options.json:
-        print(json.dumps({"figures": figures, "goals": goals, "goals_met": all(met.values())}))
+    report("Features: events per second of one core", figures, goals, PACKAGES, options.json)
 
 
 def measure(bootstrap: str, folder: Path, events: int, faust_events: int) -> dict[str, float]:
@@ -229,21 +228,6 @@ def plain_faust(bootstrap: str, topic: str, events: str, folder: str) -> None:
 
     app.agent(app.topic(topic, key_type=bytes, value_serializer="json"), name="sums")(sums)
     faust.Worker(app, loglevel="warn").execute_from_commandline()
-
-
-def show(figures: dict[str, float], goals: dict[str, float], met: dict[str, bool]) -> None:
-    """Print the table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Features: events per second of one core")
-    table.add_column("figure")
-    for column in ("value", "goal"):
-        table.add_column(column, justify="right")
-    for name, value in figures.items():
-        goal = f"≥ {goals[name]:,.0f} {'met' if met[name] else 'MISSED'}" if name in goals else ""
-        table.add_row(name, f"{value:,.1f}" if name in goals else f"{value:,.0f}", goal)
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ processor seconds of all threads of this process, the client's own included and 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.report import report  # noqa: E402
 from examples.citibike import pipeline  # noqa: E402
 from features.records import FeatureCodec, FeatureRows  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
@@ -70,6 +70,9 @@ class Drained(threading.Event):
         return True
 
 
+PACKAGES = ("confluent-kafka", "msgspec", "torch", "numpy")
+
+
 def main() -> None:
     """Measure, print a table, and with --json one object on the last line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -86,10 +89,13 @@ def main() -> None:
             if broker is not None:
                 broker.stop()
     goals = {"network_per_core": GOAL_PER_CORE}
-    met = {name: figures[name] >= goal for name, goal in goals.items()}
-    show(figures, goals, met)
-    if options.json:
-        print(json.dumps({"figures": figures, "goals": goals, "goals_met": all(met.values())}))
+    report(
+        "Inference: feature records to committed predictions, per second",
+        figures,
+        goals,
+        PACKAGES,
+        options.json,
+    )
 
 
 def measure(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
@@ -253,21 +259,6 @@ def loader(model: Predict | None) -> Callable[[Registered], Predict]:
 def no_model(rows: FeatureRows) -> NDArray[np.float64]:
     """Return nothing: version 0 answers where there is no model."""
     raise LookupError(f"no model for {len(rows)} rows")
-
-
-def show(figures: dict[str, float], goals: dict[str, float], met: dict[str, bool]) -> None:
-    """Print the table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Inference: feature records to committed predictions, per second")
-    table.add_column("figure")
-    for column in ("value", "goal"):
-        table.add_column(column, justify="right")
-    for name, value in figures.items():
-        goal = f"≥ {goals[name]:,.0f} {'met' if met[name] else 'MISSED'}" if name in goals else ""
-        table.add_row(name, f"{value:,.0f}", goal)
-    Console().print(table)
 
 
 if __name__ == "__main__":

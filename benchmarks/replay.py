@@ -10,7 +10,6 @@ processor seconds (all threads) of this process; the broker's own are not counte
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.report import report
 from features.definition import (
     Category,
     Count,
@@ -83,6 +83,8 @@ DEFINITION = Definition(
     },
 )
 
+PACKAGES = ("confluent-kafka", "msgspec", "pyarrow", "numpy")
+
 
 def main() -> None:
     """Measure, print a table, and with --json one object on the last line."""
@@ -100,10 +102,7 @@ def main() -> None:
             if broker is not None:
                 broker.stop()
     goals = {"kafka_to_columns_per_core": GOAL_PER_CORE}
-    met = {name: figures[name] >= goal for name, goal in goals.items()}
-    show(figures, goals, met)
-    if options.json:
-        print(json.dumps({"figures": figures, "goals": goals, "goals_met": all(met.values())}))
+    report("Replay: feature records per second of one core", figures, goals, PACKAGES, options.json)
 
 
 def measure(bootstrap: str, home: Path, events: int) -> dict[str, int]:
@@ -171,21 +170,6 @@ def fill(bootstrap: str, topics: Topics, n: int) -> None:
             client.produce(topics.labels, value, key.encode(), partition, timestamp=time_ms)
         if client.flush(120):
             raise SystemExit(f"the broker did not take the records of {topics.name}")
-
-
-def show(figures: dict[str, int], goals: dict[str, int], met: dict[str, bool]) -> None:
-    """Print the table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Replay: feature records per second of one core")
-    table.add_column("figure")
-    for column in ("value", "goal"):
-        table.add_column(column, justify="right")
-    for name, value in figures.items():
-        goal = f"≥ {goals[name]:,} {'met' if met[name] else 'MISSED'}" if name in goals else ""
-        table.add_row(name, f"{value:,}", goal)
-    Console().print(table)
 
 
 if __name__ == "__main__":

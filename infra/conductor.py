@@ -179,7 +179,7 @@ class Conductor:
         events = decode_model_events(self._models.catch_up())
         self.rollout = self.rollout.apply_all(events)
         alerts = [msgspec.json.decode(value, type=Alert) for value in self._alerts.catch_up()]
-        news = [*map(describe_event, events), *(f"ALERT {alert.cause}" for alert in alerts)]
+        news = [*(f"ALERT {alert.cause}" for alert in alerts), *map(describe_event, events)]
         if news:
             self._tell(
                 live=self.rollout.live,
