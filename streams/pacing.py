@@ -42,10 +42,11 @@ def paced(
 ) -> Iterator[Recording]:
     """Yield the records in pieces, each when it is due; ``wait`` takes seconds.
 
-    A consumer that falls behind is given at once what is due; nothing is left out.
+    A consumer that falls behind is given at once what is due; no record is left out, and no
+    piece is empty.
     """
     if pace.rate is None and pace.speed is None:
-        yield from recordings
+        yield from filter(len, recordings)
         return
     start_ms, first_ms, events = clock.now_ms(), None, 0
     for recording in recordings:

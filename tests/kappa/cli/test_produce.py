@@ -39,6 +39,7 @@ def generate(seed, scale):
         yield Recording(
             times, np.arange(count) % 5 == 4, [b"u"] * count, [b"{}"] * count
         )
+    yield Recording(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_), [], [])
 
 pipeline = Pipeline(
     name="NAME",
@@ -117,6 +118,16 @@ def test_the_generated_stream_with_a_limit(
     assert result.exit_code == 0, result.output
     assert "delivered 48 events" in result.stdout
     assert records(kafka, f"{name}.labels.v1") == 12
+
+
+@pytest.mark.broker
+def test_the_generated_stream_whole_though_its_last_part_is_empty(
+    run: Callable[..., Result], kafka: str, declared: Path, name: str
+) -> None:
+    result = run("--generate", "-p", declared, "--scale", "0.5")
+    assert result.exit_code == 0, result.output
+    assert records(kafka, f"{name}.events.v1") == 120
+    assert records(kafka, f"{name}.labels.v1") == 30
 
 
 @pytest.mark.parametrize(
