@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +24,9 @@ from streams.producing import Player, SourceProducer
 from streams.recording import Recording
 from streams.settings import Settings
 from streams.topics import Topics, ensure_topics
+
+MARKER = ".kappa-demo"
+"""Tells a folder that an earlier demo made, and that the next may therefore empty."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,25 @@ def demo_broker(settings: Settings) -> Iterator[str]:
             f"a demo already runs in {settings.home}: wait for it, or set KAPPA_HOME to another "
             "folder for this one"
         )
-    shutil.rmtree(settings.home, ignore_errors=True)
+    _empty(settings.home)
     try:
         yield broker.start()
     finally:
         broker.stop()
+
+
+def _empty(home: Path) -> None:
+    """Make ``home`` a new, empty folder of the demo's; never touch a folder that is not."""
+    marker = home / MARKER
+    if home.exists():
+        if any(home.iterdir()) and not marker.exists():
+            raise ConfigurationError(
+                f"{home} holds files that no demo left there, and a demo begins by emptying its "
+                "folder: set KAPPA_HOME to another folder"
+            )
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+    marker.touch()
 
 
 def run_demo(

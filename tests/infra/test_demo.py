@@ -21,6 +21,7 @@ from tests.infra.tiny_pipeline import (
 DAY_MS = 86_400_000
 TINY = Path(__file__).with_name("tiny_pipeline.py")
 
+
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
