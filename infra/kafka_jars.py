@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -21,17 +22,21 @@ KAFKA = (
     "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5",
 )
 CACHE = "classpath.json"
+JARS = "jars"
 
 
 def kafka_classpath(folder: Path) -> str:
-    """Return the Java class path of Apache Kafka; remembers it in ``folder``.
+    """Return the Java class path of Apache Kafka; keeps the jars in ``folder``, and their list.
+
+    The resolver rebuilds its own folder of jars whenever it is asked; a broker that starts at that
+    moment would miss classes. So each state folder has jars of its own: links, where it can.
 
     Raises:
         BrokerError: the jars are not on this machine and can't be fetched.
     """
     jars = cached_jars(folder)
     if jars is None:
-        jars = _resolve()
+        jars = _resolve(folder / JARS)
         content = {"kafka": list(KAFKA), "jars": {str(jar): jar.stat().st_size for jar in jars}}
         _write(folder / CACHE, json.dumps(content, indent=1))
     return os.pathsep.join(map(str, jars))
@@ -74,7 +79,7 @@ def central_answers(timeout_s: float) -> bool:
         return False
 
 
-def _resolve() -> list[Path]:
+def _resolve(into: Path) -> list[Path]:
     if not jars_at_hand():
         structlog.get_logger().info(
             f"fetching Apache Kafka {KAFKA_VERSION} from Maven Central: 44 MB, once per machine"
@@ -85,7 +90,18 @@ def _resolve() -> list[Path]:
         if damaged:  # a download that was cut off leaves a file that is never fetched again
             _discard(damaged)
             jars = _build(update=True)
-    return jars
+        into.mkdir(parents=True, exist_ok=True)
+        return [_own(jar, into / jar.name) for jar in jars]
+
+
+def _own(jar: Path, target: Path) -> Path:
+    """Link ``jar``, or copy it where that can't be, to ``target``."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(jar.resolve(), target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(jar, target)
+    return target
 
 
 def _build(update: bool = False) -> list[Path]:

@@ -69,5 +69,18 @@ def test_a_jar_whose_download_was_cut_off_is_fetched_again(
         return [jar]
 
     monkeypatch.setattr(kafka_jars, "_build", build)
-    assert kafka_classpath(tmp_path) == str(jar)
+    assert Path(kafka_classpath(tmp_path)).read_bytes() == jar.read_bytes()
     assert updates == [False, True]
+
+
+def test_a_broker_keeps_its_jars_while_the_resolver_rebuilds_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jar = tmp_path / "resolver" / "some.jar"
+    jar.parent.mkdir()
+    jar.write_bytes(b"PK\5\6" + bytes(18))
+    monkeypatch.setattr(kafka_jars, "_build", lambda: [jar])
+    classpath = kafka_classpath(tmp_path / "home")
+    jar.unlink()  # as the resolver does before it links anew
+    assert Path(classpath).is_file()
+    assert kafka_classpath(tmp_path / "home") == classpath
