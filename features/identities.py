@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.compiled import compiled
+from streams.compiled import compiled
 
 NOTHING_SEEN = np.iinfo(np.int64).min
 """The watermark before the first event."""

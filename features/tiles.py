@@ -10,7 +10,7 @@ its kind, which are chained by the first value of each.
 import numpy as np
 from numpy.typing import NDArray
 
-from features.compiled import compiled, compiled_count
+from streams.compiled import compiled, compiled_count
 
 NEVER = np.iinfo(np.int64).min
 """Event time of an entity that has had none."""
