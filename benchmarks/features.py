@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.report import report  # noqa: E402
-from features.definition import Category, Count, Definition, HourOfDay, Mean, Number, Sum  # noqa: E402
+from features.aggregations import Count, Mean, Sum  # noqa: E402
+from features.definition import Category, Definition, HourOfDay, Number  # noqa: E402
 from features.verify import Replay  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
 from streams.expressions import Value  # noqa: E402

@@ -24,15 +24,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import report
-from features.definition import (
-    Category,
-    Count,
-    Definition,
-    HourOfDay,
-    Mean,
-    Number,
-    Sum,
-)
+from features.aggregations import Count, Mean, Sum
+from features.definition import Category, Definition, HourOfDay, Number
 from features.records import FeatureCodec, FeatureRows
 from infra.broker import EmbeddedBroker
 from streams.expressions import Value

@@ -1,6 +1,6 @@
 """From the bytes of a log batch to typed columns; what can't be used becomes a dead letter."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -10,11 +10,12 @@ import numpy as np
 from msgspec import inspect
 from numpy.typing import NDArray
 
+from features.aggregations import Mean, Sum
 from features.calendar import EARLIEST_MS, LATEST_MS
-from features.definition import Category, Definition, Mean, Number, Sum
+from features.definition import Category, Definition, Number
 from streams.batch import LogBatch
 from streams.dead_letters import DECODE_ERROR, NULL_VALUE, VALIDATION_ERROR, DeadLetter
-from streams.expressions import Equals, Expression
+from streams.expressions import Above, Below, Equals, Expression, OneOf, Value
 from streams.stream import EventStream
 
 _UNUSABLE = (ValueError, TypeError, OverflowError, RecursionError)
@@ -61,7 +62,7 @@ class EventDecoder:
         self._decode = msgspec.json.Decoder(events.type).decode
         known = {field.name: field for field in inspect_struct(events.type).fields}
         types = {name: field.type for name, field in known.items()}
-        self.never_missing = {e for e in self.expressions if _always_has(e, known[e.field])}
+        self.never_missing = {e for e in self.expressions if _always_has(e, known)}
         fields = [
             *(f.field for f in definition.features.values() if isinstance(f, Category)),
             *definition.groups,
@@ -131,7 +132,7 @@ class EventDecoder:
         """Return the columns; raises one of _UNUSABLE where an event's values can't be used."""
         fields = {
             self._events.event_time,
-            *(expression.field for expression in self.expressions),
+            *(field for expression in self.expressions for field in expression.fields),
             *self._texts,
         }
         columns = {name: list(map(attrgetter(name), events)) for name in fields}
@@ -188,13 +189,16 @@ def _is_text(kind: inspect.Type) -> bool:
     return isinstance(kind, inspect.StrType)
 
 
-def _always_has(expression: Expression, field: inspect.Field) -> bool:
+def _always_has(expression: Expression, known: Mapping[str, inspect.Field]) -> bool:
     """Return whether each usable event has a value for the expression."""
+    if not isinstance(expression, Value | Above | Below | Equals | OneOf):
+        return False
+    field = known[expression.field]
     kind = field.type
     parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     number = (inspect.IntType, inspect.FloatType, inspect.BoolType)
     return field.required and all(
-        isinstance(part, number) or (isinstance(expression, Equals) and _is_text(part))
+        isinstance(part, number) or (isinstance(expression, Equals | OneOf) and _is_text(part))
         for part in parts
     )
 

@@ -12,12 +12,13 @@ from features.calendar import LocalTime
 from features.columns import EventColumns, EventDecoder, dead_letter, take
 from features.definition import (
     Category,
+    Combination,
     DayOfWeek,
     Definition,
     Feature,
     HourOfDay,
-    Minus,
     Number,
+    combine,
     kind_of,
 )
 from features.identities import SeenIds
@@ -207,10 +208,9 @@ class FeatureEngine:
                 numeric[:, place[name]] = columns.numbers[:, column]
         for name in names:
             feature = self._definition.features[name]
-            if isinstance(feature, Minus):
-                numeric[:, place[name]] = (
-                    numeric[:, place[feature.left]] - numeric[:, place[feature.right]]
-                )
+            if isinstance(feature, Combination):
+                left, right = numeric[:, place[feature.left]], numeric[:, place[feature.right]]
+                numeric[:, place[name]] = combine(feature, left, right)
         # Sums may overflow; what is no number any more is missing, as it is in JSON.
         numeric[~np.isfinite(numeric)] = np.nan
         return numeric

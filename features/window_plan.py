@@ -7,10 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definition import Count, Feature, Mean, Sum, TimeSinceLast, WindowFeature
+from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.definition import Feature
 from features.tiles import COUNT, EVERY_EVENT, MEAN, SINCE_LAST, SUM
 from streams.durations import seconds
 from streams.expressions import Expression
+
+WindowFeature = Count | Sum | Mean
 
 
 class _Ring(NamedTuple):

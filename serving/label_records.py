@@ -41,7 +41,6 @@ class LabelCodec:
         self._target = stream.target
         self._id = attrgetter(stream.id)
         self._time = attrgetter(stream.event_time)
-        self._answer = attrgetter(stream.target.field)
 
     def decode(self, batch: LogBatch) -> tuple[LabelRows, list[DeadLetter]]:
         """Return the usable labels and the dead letters; a bad record costs only itself."""
@@ -51,7 +50,7 @@ class LabelCodec:
             rows, dead = np.arange(len(records)), list[DeadLetter]()
         except _UNREADABLE:
             records, rows, dead = self._decode_each(batch)
-        values = {self._target.field: list(map(self._answer, records))}
+        values = {f: list(map(attrgetter(f), records)) for f in self._target.fields}
         labels = self._target.evaluate(values)
         times = np.fromiter(map(self._time, records), np.int64, len(records))
         ids = list(map(str, map(self._id, records)))

@@ -47,10 +47,10 @@ def read_labels(bootstrap: str, topic: str, partitions: int, labels: LabelStream
                 continue  # the monitor has put it among the dead letters
     known = np.array([getattr(r, labels.event_time) for r in found], dtype=np.int64)
     order = np.argsort(known, kind="stable").tolist()
-    column = [getattr(found[i], labels.target.field) for i in order]
+    columns = {f: [getattr(found[i], f) for i in order] for f in labels.target.fields}
     return Labels(
         [str(getattr(found[i], labels.id)) for i in order],
-        labels.target.evaluate({labels.target.field: column}),
+        labels.target.evaluate(columns),
         known[order],
     )
 

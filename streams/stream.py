@@ -64,6 +64,10 @@ class LabelStream:
             entity share a partition number.
         event_time: the field with the time at which the label became known, milliseconds, UTC.
         target: the expression whose value is the label (0 or 1).
+        about: the field with the time of what the label is about, milliseconds, UTC; the label's
+            ``event_time`` where it has none. Windows over labels go by it.
+        delay: how long after that time a label is known at the earliest, by convention; a feature
+            made of labels must not use them sooner.
     """
 
     type: type[msgspec.Struct]
@@ -71,12 +75,24 @@ class LabelStream:
     entity: str
     event_time: str
     target: Expression
+    about: str | None = None
+    delay: str = "0s"
 
     def __post_init__(self) -> None:
         """Check the declaration; raises DefinitionError."""
         check_fields(self.type, {"id": self.id, "entity": self.entity}, (str, int))
         check_fields(self.type, {"event_time": self.event_time}, (int,))
-        check_fields(self.type, {"target": self.target.field}, None)
+        for field in self.target.fields:
+            check_fields(self.type, {"target": field}, None)
+        if self.about is not None:
+            check_fields(self.type, {"about": self.about}, (int,))
+        if self.delay != "0s":
+            seconds(self.delay)
+
+    @property
+    def delay_ms(self) -> int:
+        """How long after what it is about a label is known at the earliest, in milliseconds."""
+        return 0 if self.delay == "0s" else seconds(self.delay) * 1000
 
 
 def check_fields(

@@ -103,12 +103,11 @@ class LabelDecoder:
         self._target = target
         self._id = attrgetter(labels.id)
         self._time = attrgetter(labels.event_time)
-        self._answer = attrgetter(target.field)
 
     def decode(self, batch: LogBatch) -> pa.RecordBatch:
         """Return the columns of a batch of labels; a bad one costs only itself."""
         records, good = self._decode_all(batch.values)
-        values = {self._target.field: list(map(self._answer, records))}
+        values = {f: list(map(attrgetter(f), records)) for f in self._target.fields}
         targets = np.full(len(batch), np.nan)
         targets[good] = self._target.evaluate(values)
         times = np.zeros(len(batch), dtype=np.int64)

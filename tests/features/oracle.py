@@ -7,19 +7,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from features.definition import (
-    Category,
-    Count,
-    DayOfWeek,
-    Definition,
-    Feature,
-    HourOfDay,
-    Mean,
-    Minus,
-    Number,
-    Sum,
-    TimeSinceLast,
-)
+from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.definition import Category, DayOfWeek, Definition, Feature, HourOfDay, Minus, Number
 from streams.durations import seconds
 from streams.expressions import Above, Equals, Expression, Value
 from streams.stream import EventStream
@@ -91,6 +80,8 @@ class Oracle:
                 return math.nan if number is None else number
             case Minus(left, right):
                 return float(row[left]) - float(row[right])
+            case _:
+                raise TypeError(f"the oracle does not know {feature!r}")
 
     def inside(
         self, window: Count | Sum | Mean, event: msgspec.Struct
@@ -132,7 +123,7 @@ def numbers(events: list[msgspec.Struct], of: Expression) -> list[float]:
 
 def evaluate(of: Expression, event: msgspec.Struct) -> float | None:
     """Return an expression's value at an event, None where it is missing."""
-    value = getattr(event, of.field)
+    value = getattr(event, of.fields[0])
     if value is None:
         return None
     match of:
@@ -142,3 +133,5 @@ def evaluate(of: Expression, event: msgspec.Struct) -> float | None:
             return float(value > threshold)
         case Equals(_, wanted):
             return float(value == wanted)
+        case _:
+            raise TypeError(f"the oracle does not know {of!r}")

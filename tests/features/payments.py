@@ -13,16 +13,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from features.definition import (
-    Category,
-    Count,
-    Definition,
-    HourOfDay,
-    Mean,
-    Number,
-    Sum,
-    TimeSinceLast,
-)
+from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.definition import Category, Definition, HourOfDay, Number
 from features.engine import FeatureEngine
 from features.records import FeatureCodec
 from streams.batch import LogBatch

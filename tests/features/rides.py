@@ -5,19 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from features.definition import (
-    Category,
-    Count,
-    DayOfWeek,
-    Definition,
-    Feature,
-    HourOfDay,
-    Mean,
-    Minus,
-    Number,
-    Sum,
-    TimeSinceLast,
-)
+from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.definition import Category, DayOfWeek, Definition, Feature, HourOfDay, Minus, Number
 from streams.batch import LogBatch
 from streams.expressions import Above, Equals, Value
 from streams.stream import EventStream

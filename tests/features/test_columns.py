@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from features.aggregations import Count, Mean
 from features.columns import EventDecoder
-from features.definition import Category, Count, Definition, Mean, Number
+from features.definition import Category, Definition, Number
 from streams.errors import DefinitionError
 from streams.expressions import Equals, Value
 from streams.stream import EventStream

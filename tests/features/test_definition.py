@@ -5,18 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from features.aggregations import Count, Mean, Sum, TimeSinceLast
 from features.definition import (
     Category,
-    Count,
     DayOfWeek,
     Definition,
     Feature,
     HourOfDay,
-    Mean,
     Minus,
     Number,
-    Sum,
-    TimeSinceLast,
     kind_of,
 )
 from streams.errors import DefinitionError
@@ -75,8 +72,8 @@ def test_a_window_is_a_whole_number_of_tiles(window: Any, over: str, tile: str) 
         ({"d": Minus("a", "b")}, "feature d: 'a' is not a numeric feature"),
         ({"c": Category("kind"), "d": Minus("c", "c")}, "feature d: 'c' is not a numeric"),
         (
-            {"a": Number(Value("km")), "d": Minus("a", "a"), "e": Minus("d", "a")},
-            "feature e: 'd' is not a numeric",
+            {"a": Number(Value("km")), "e": Minus("d", "a"), "d": Minus("a", "a")},
+            "feature e: 'd' must be declared before",
         ),
     ],
 )

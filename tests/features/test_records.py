@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.definition import Category, Count, Definition, Number
+from features.aggregations import Count
+from features.definition import Category, Definition, Number
 from features.records import FeatureCodec, FeatureRows
 from streams.batch import LogBatch
 from streams.errors import StateError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from features.definition import Count, Definition, Mean, Sum, TimeSinceLast
+from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.definition import Definition
 from features.engine import FeatureEngine, warm_up
 from features.tiles import update_tiles
 from features.window_plan import plan_windows

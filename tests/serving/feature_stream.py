@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from features.definition import Category, Count, Definition
+from features.aggregations import Count
+from features.definition import Category, Definition
 from features.records import FeatureCodec, FeatureRows
 from serving.inference import run_inference
 from serving.router import Loader, Role

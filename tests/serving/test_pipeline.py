@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from features.definition import Category, Definition, TimeSinceLast
+from features.aggregations import TimeSinceLast
+from features.definition import Category, Definition
 from kappa import Pipeline
 from streams.errors import DefinitionError, KappaError
 from streams.expressions import Above
