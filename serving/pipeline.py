@@ -1,7 +1,9 @@
 """The pipeline: everything a pipeline file declares, in one object."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.definition import Definition
@@ -16,6 +18,26 @@ from training.spec import Model, Training
 _NAME = re.compile(r"[a-z0-9_]+")  # it becomes part of the names of topics, groups and folders
 
 
+class _Versions:
+    """The field ``features``: takes one definition or several, gives the first."""
+
+    @overload
+    def __get__(self, pipeline: None, owner: type) -> "_Versions": ...
+    @overload
+    def __get__(self, pipeline: object, owner: type) -> Definition: ...
+    def __get__(self, pipeline: Any, owner: type) -> "_Versions | Definition":
+        if pipeline is None:
+            raise AttributeError("features")  # so the field has no default
+        first: Definition = pipeline.definitions[0]
+        return first
+
+    def __set__(self, pipeline: Any, given: Definition | Sequence[Definition]) -> None:
+        versions = (given,) if isinstance(given, Definition) else tuple(given)
+        object.__setattr__(pipeline, "definitions", versions)
+        if not versions:
+            raise DefinitionError("features=() declares no definition: give at least one")
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A pipeline.
@@ -24,7 +46,9 @@ class Pipeline:
         name: prefix of its topics, groups and folder: lower case letters, digits, ``_``.
         events: the stream that is predicted on.
         labels: the stream that tells the right answers.
-        features: the definition of the model's inputs.
+        features: the definition of the model's inputs; or several versions of it, of which the
+            first is what runs until another is cut over. Read, it is the first; all are
+            ``definitions``.
         model: the network.
         training: when and on what it is trained.
         monitors: what raises alerts.
@@ -39,7 +63,7 @@ class Pipeline:
     name: str
     events: EventStream
     labels: LabelStream
-    features: Definition
+    features: _Versions = _Versions()
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     monitors: tuple[Monitor, ...] = ()
@@ -48,6 +72,7 @@ class Pipeline:
     baseline: str | None = None
     read: Reader | None = None
     generate: Generator | None = None
+    definitions: tuple[Definition, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the parts against each other; raises DefinitionError."""
@@ -55,7 +80,14 @@ class Pipeline:
             raise DefinitionError(
                 f"pipeline name {self.name!r}: lower case letters, digits and _ only"
             )
-        self.features.check_against(self.events)
+        versions = [definition.version for definition in self.definitions]
+        if len(set(versions)) < len(versions):
+            raise DefinitionError(
+                f"pipeline {self.name}: the definitions have the versions {versions}: "
+                "give each its own"
+            )
+        for definition in self.definitions:
+            definition.check_against(self.events, self.labels)
         seconds(self.step)
         try:
             ZoneInfo(self.timezone)
@@ -65,15 +97,35 @@ class Pipeline:
                 'as "America/New_York"'
             ) from None
 
+    def definition(self, version: int) -> Definition:
+        """Return the definition of a version; raises DefinitionError where none is declared."""
+        for definition in self.definitions:
+            if definition.version == version:
+                return definition
+        declared = ", ".join(f"v{definition.version}" for definition in self.definitions)
+        raise DefinitionError(
+            f"pipeline {self.name} declares no definition v{version}, only {declared}: put it into "
+            "features=(...) of the pipeline file"
+        )
+
     @property
     def topics(self) -> Topics:
-        """The names of the pipeline's topics."""
-        return Topics(self.name, self.features.version)
+        """The names of the pipeline's topics, as the first definition has them."""
+        return self.topics_of(self.features)
+
+    def topics_of(self, definition: Definition) -> Topics:
+        """Return the names of the topics as one of the definitions has them."""
+        return Topics(self.name, definition.version)
 
     @property
     def topic_specs(self) -> list[TopicSpec]:
-        """What the broker must hold for the pipeline."""
-        return self.topics.specs(self.events.partitions)
+        """What the broker must hold for the pipeline and all its definitions."""
+        specs = {
+            spec.name: spec
+            for definition in self.definitions
+            for spec in self.topics_of(definition).specs(self.events.partitions)
+        }
+        return list(specs.values())
 
     @property
     def definition_hash(self) -> str:

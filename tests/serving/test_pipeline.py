@@ -43,6 +43,32 @@ def test_names_and_topics_follow_the_declaration() -> None:
     assert pipeline.definition_hash == pipeline.features.hash(pipeline.events)
 
 
+def test_of_several_definitions_the_first_is_what_runs() -> None:
+    v2, v3 = Definition(2, {"gap_s": TimeSinceLast()}), Definition(3, {"bike": Category("bike")})
+    pipeline = Pipeline(**{**PARTS, "features": (v2, v3)})
+    assert pipeline.features is v2
+    assert pipeline.definitions == (v2, v3)
+    assert pipeline.definition(3) is v3
+    assert pipeline.topics_of(v3).features == "bikes.features.v3"
+    names = [spec.name for spec in pipeline.topic_specs]
+    assert {"bikes.features.v2", "bikes.features.v3"} <= set(names)
+    assert len(names) == len(set(names)) == len(Pipeline(**PARTS).topic_specs) + 1
+    assert Pipeline(**PARTS).definitions == (v2,)
+
+
+def test_definitions_need_versions_of_their_own() -> None:
+    gap = {"gap_s": TimeSinceLast()}
+    with pytest.raises(DefinitionError, match=r"have the versions \[2, 2\]"):
+        Pipeline(**{**PARTS, "features": (Definition(2, gap), Definition(2, gap))})
+    with pytest.raises(DefinitionError, match="give at least one"):
+        Pipeline(**{**PARTS, "features": ()})
+    wrong = Definition(3, {"x": Category("color")})
+    with pytest.raises(DefinitionError, match="feature x='color': Start has no"):
+        Pipeline(**{**PARTS, "features": (PARTS["features"], wrong)})
+    with pytest.raises(DefinitionError, match="declares no definition v4, only v2"):
+        Pipeline(**PARTS).definition(4)
+
+
 @pytest.mark.parametrize("name", ["bikes", "bikes_2", "b2", "2b"])
 def test_names_that_will_do(name: str) -> None:
     assert Pipeline(**{**PARTS, "name": name}).name == name
