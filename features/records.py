@@ -1,6 +1,6 @@
 """Feature records: columns in memory, plain JSON on the features topic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from operator import attrgetter
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from features.definition import Definition, kind_of
 from streams.batch import LogBatch
 from streams.errors import StateError
-from streams.stream import EventStream
+from streams.stream import EventStream, LabelStream
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -24,10 +24,15 @@ _UNREADABLE = (ValueError, TypeError, RecursionError)
 class FeatureRows:
     """Columns of n feature records of one partition, log order; all sequences have length n.
 
-    ``source_offsets`` (n,) are the events' offsets in the same partition of the events topic.
+    ``source_offsets`` (n,) are the events' offsets in the same partition of the log that the stage
+    reads: the events topic, or in a pipeline of several keys the re-keyed topic of the last one.
     ``numeric`` (n, numeric features) holds NaN for missing, ``categories`` one list of n texts per
     category feature with ``""`` for missing, both in the definition's order of names;
     ``groups`` one list of n texts per group field.
+
+    ``label_offsets`` (n,) say up to where (next offset) the labels partition had been applied; only
+    where the definition reads labels. ``origin_partitions`` and ``origin_offsets`` (n,) say where
+    the event stands in the events topic; only where the definition has several keys.
     """
 
     partition: int
@@ -38,6 +43,9 @@ class FeatureRows:
     numeric: NDArray[np.float64]
     categories: list[list[str]]
     groups: list[list[str]]
+    label_offsets: NDArray[np.int64] | None = None
+    origin_partitions: NDArray[np.int64] | None = None
+    origin_offsets: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -54,12 +62,18 @@ class FeatureCodec:
 
     A value is ``{"event_id", "entity", "event_time_ms", "definition", "source": {"partition",
     "offset"}, "features": {name: number | null | text}, "groups": {field: text}}``, keys in this
-    order, features in the definition's; the same rows give the same bytes.
+    order, features in the definition's; the same rows give the same bytes. After ``"source"``
+    stand ``"labels": offset`` where the definition reads labels, and ``"origin": {"partition",
+    "offset"}`` where it has several keys.
     """
 
-    def __init__(self, definition: Definition, events: EventStream) -> None:
-        definition.check_against(events)
+    def __init__(
+        self, definition: Definition, events: EventStream, labels: LabelStream | None = None
+    ) -> None:
+        definition.check_against(events, labels)
         self._version = definition.version
+        self._has_labels = definition.reads_labels
+        self._has_origin = len(definition.keys(events, labels)) > 1
         kinds = [kind_of(feature) for feature in definition.features.values()]
         self._is_numeric = [kind == "numeric" for kind in kinds]
         types = [float | None if numeric else str for numeric in self._is_numeric]
@@ -73,6 +87,8 @@ class FeatureCodec:
                 ("event_time_ms", _Int64),
                 ("definition", int),
                 ("source", _Source),
+                *([("labels", _Int64)] if self._has_labels else []),
+                *([("origin", _Source)] if self._has_origin else []),
                 ("features", self._features),
                 ("groups", self._groups),
             ],
@@ -104,11 +120,21 @@ class FeatureCodec:
             rows.event_times_ms.tolist(),
             repeat(self._version),
             map(_Source, repeat(rows.partition), rows.source_offsets.tolist()),
+            *self._read_until(rows),
             map(self._features, *columns),
             groups,
         )
         # One buffer for all is quicker than one call per record, and JSON holds no raw newline.
         return self._encoder.encode_lines(list(records)).split(b"\n")[:n]
+
+    def _read_until(self, rows: FeatureRows) -> Iterator[Iterable[Any]]:
+        """Yield the columns that only some definitions have."""
+        if self._has_labels:
+            yield _known(rows.label_offsets, "label offsets").tolist()
+        if self._has_origin:
+            partitions = _known(rows.origin_partitions, "origins")
+            offsets = _known(rows.origin_offsets, "origins")
+            yield map(_Source, partitions.tolist(), offsets.tolist())
 
     def decode(self, batch: LogBatch) -> FeatureRows:
         """Return the records of a batch of the features topic.
@@ -131,13 +157,16 @@ class FeatureCodec:
             partition=batch.partition,
             event_ids=list(map(attrgetter("event_id"), records)),
             entities=list(map(attrgetter("entity"), records)),
-            event_times_ms=np.array(list(map(attrgetter("event_time_ms"), records)), np.int64),
-            source_offsets=np.array(list(map(attrgetter("source.offset"), records)), np.int64),
+            event_times_ms=_ints("event_time_ms", records),
+            source_offsets=_ints("source.offset", records),
             numeric=matrix,
             categories=[
                 c for c, is_numeric in zip(columns, self._is_numeric, strict=True) if not is_numeric
             ],
             groups=[list(map(attrgetter(name), groups)) for name in self._groups.__struct_fields__],
+            label_offsets=_ints("labels", records) if self._has_labels else None,
+            origin_partitions=_ints("origin.partition", records) if self._has_origin else None,
+            origin_offsets=_ints("origin.offset", records) if self._has_origin else None,
         )
 
     def _decode_values(self, batch: LogBatch) -> list[Any]:
@@ -163,6 +192,16 @@ class FeatureCodec:
                 f"it is of definition v{found[row][0]}, events partition "
                 f"{found[row][1]}; definition v{wanted[0]}, partition {wanted[1]} was expected",
             )
+
+
+def _ints(name: str, records: Sequence[Any]) -> NDArray[np.int64]:
+    return np.array(list(map(attrgetter(name), records)), np.int64)
+
+
+def _known(column: NDArray[np.int64] | None, what: str) -> NDArray[np.int64]:
+    if column is None:
+        raise TypeError(f"the definition's records carry {what}, and these rows have none")
+    return column
 
 
 def _struct(name: str, fields: list[str], types: list[Any]) -> type[msgspec.Struct]:

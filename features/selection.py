@@ -1,6 +1,7 @@
 """Cutting batches and their output at an offset."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.engine import Processed
 from features.records import FeatureRows
@@ -45,4 +46,11 @@ def cut(rows: FeatureRows, first: int, end: int) -> FeatureRows:
         numeric=rows.numeric[part],
         categories=[column[part] for column in rows.categories],
         groups=[column[part] for column in rows.groups],
+        label_offsets=_part(rows.label_offsets, part),
+        origin_partitions=_part(rows.origin_partitions, part),
+        origin_offsets=_part(rows.origin_offsets, part),
     )
+
+
+def _part(column: NDArray[np.int64] | None, part: slice) -> NDArray[np.int64] | None:
+    return None if column is None else column[part]

@@ -6,7 +6,7 @@ msgspec's constructors and encoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import compress, repeat
 from operator import methodcaller
@@ -64,6 +64,9 @@ class Questions:
                 numeric=rows.numeric[keep],
                 categories=[list(compress(texts, chosen)) for texts in rows.categories],
                 groups=[list(compress(texts, chosen)) for texts in rows.groups],
+                label_offsets=_kept(rows.label_offsets, keep),
+                origin_partitions=_kept(rows.origin_partitions, keep),
+                origin_offsets=_kept(rows.origin_offsets, keep),
             ),
             offsets=self.offsets[keep],
             featurised_ms=list(compress(self.featurised_ms, chosen)),
@@ -140,7 +143,7 @@ class AnswerCodec:
             repeat(stage),
             repeat(self.definition),
             event_times_ms,
-            map(Source, repeat(partition), rows.source_offsets.tolist()),
+            _sources(rows),
             map(Times, event_times_ms, asked.featurised_ms, repeat(predicted_ms)),
         )
         return Outgoing(
@@ -170,6 +173,17 @@ class AnswerCodec:
             else [*common, ("ce_id", name), (TRACEPARENT, trace)]
             for name, trace in zip(ids, traces, strict=True)
         ]
+
+
+def _sources(rows: FeatureRows) -> Iterable[Source]:
+    """Return where in the events topic the rows' events stand."""
+    if rows.origin_partitions is None or rows.origin_offsets is None:
+        return map(Source, repeat(rows.partition), rows.source_offsets.tolist())
+    return map(Source, rows.origin_partitions.tolist(), rows.origin_offsets.tolist())
+
+
+def _kept(column: NDArray[np.int64] | None, keep: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    return None if column is None else column[keep]
 
 
 def _milliseconds(texts: list[bytes | None]) -> list[int | None]:

@@ -123,11 +123,13 @@ class Pipeline:
         specs = {
             spec.name: spec
             for definition in self.definitions
-            for spec in self.topics_of(definition).specs(self.events.partitions)
+            for spec in self.topics_of(definition).specs(
+                self.events.partitions, definition.keys(self.events, self.labels)[1:]
+            )
         }
         return list(specs.values())
 
     @property
     def definition_hash(self) -> str:
         """The hash of all that decides the features' values."""
-        return self.features.hash(self.events)
+        return self.features.hash(self.events, self.labels)

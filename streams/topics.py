@@ -1,11 +1,12 @@
 """The topics of a pipeline: names, configuration, creation and the check at start."""
 
+import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from streams.errors import BrokerError, TopicMismatchError
+from streams.errors import BrokerError, DefinitionError, TopicMismatchError
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
 CONNECT_TIMEOUT_S = 3.0
+
+_FIELD = re.compile(r"[A-Za-z0-9_]+")
+_ROLES = {
+    "events", "labels", "features", "predictions", "shadow", "alerts", "metrics", "models",
+    "commands",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,21 @@ class Topics:
         """One feature record per valid event."""
         return f"{self.name}.features.v{self.definition}"
 
+    def rekeyed(self, field: str) -> str:
+        """Return the topic of the events keyed by ``field``, on their way to the features.
+
+        Raises:
+            DefinitionError: the topic can't have that name.
+        """
+        name = f"{self.name}.{field}.v{self.definition}"
+        if _FIELD.fullmatch(field) is None or field in _ROLES:
+            raise DefinitionError(
+                f"by={field!r}: a topic {name} carries the events keyed by that field, and that is "
+                "no free name of a topic; give the field another name (letters, digits and _), for "
+                f"example {field}_id"
+            )
+        return name
+
     @property
     def predictions(self) -> str:
         """One answer per feature record, exactly once for read_committed readers."""
@@ -76,9 +98,13 @@ class Topics:
         """Retrain, advance."""
         return f"{self.name}.commands.v1"
 
-    def specs(self, partitions: int) -> list[TopicSpec]:
-        """Return what to create: keyed topics with ``partitions``, control topics with one."""
+    def specs(self, partitions: int, by: Sequence[str] = ()) -> list[TopicSpec]:
+        """Return what to create: keyed topics with ``partitions``, control topics with one.
+
+        ``by`` are the fields by which the definition re-keys the events.
+        """
         keyed = [self.events, self.labels, self.features, self.predictions, self.shadow]
+        keyed += map(self.rekeyed, by)
         single = [self.alerts, self.metrics, self.commands]
         return [
             *(TopicSpec(topic, partitions, KEEP_FOREVER) for topic in keyed),

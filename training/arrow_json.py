@@ -14,12 +14,13 @@ import pyarrow.json as pj
 
 from features.definition import Definition
 from streams.batch import LogBatch
+from streams.stream import EventStream
 
 
 class ArrowFeatureReader:
     """Reads batches of the features topic of one definition."""
 
-    def __init__(self, definition: Definition) -> None:
+    def __init__(self, definition: Definition, events: EventStream) -> None:
         self._version = definition.version
         self._numeric = definition.names("numeric")
         self._category = definition.names("category")
@@ -28,6 +29,9 @@ class ArrowFeatureReader:
             (name, pa.float64() if name in self._numeric else pa.string())
             for name in definition.features
         ]
+        place = pa.struct([("partition", pa.int64()), ("offset", pa.int64())])
+        self._also = [("labels", pa.int64())] if definition.reads_labels else []
+        self._also += [("origin", place)] if len(definition.keys(events)) > 1 else []
         self._parse = pj.ParseOptions(
             explicit_schema=pa.schema(
                 [
@@ -35,7 +39,8 @@ class ArrowFeatureReader:
                     ("entity", pa.string()),
                     ("event_time_ms", pa.int64()),
                     ("definition", pa.int64()),
-                    ("source", pa.struct([("partition", pa.int64()), ("offset", pa.int64())])),
+                    ("source", place),
+                    *self._also,
                     ("features", pa.struct(features)),
                     ("groups", pa.struct([(name, pa.string()) for name in self._groups])),
                 ]
@@ -70,6 +75,8 @@ class ArrowFeatureReader:
         texts = [features.field(name) for name in self._category]
         texts += [groups.field(name) for name in self._groups]
         complete = [*whole, *texts, column["definition"], features, groups, source]
+        for name, _ in self._also:
+            complete += [column[name], *_fields(column[name])]
         if any(array.null_count for array in complete):
             return None
         if not (
@@ -88,6 +95,10 @@ class ArrowFeatureReader:
             for name, array in zip(self._numeric, numeric, strict=True)
             if array.null_count
         )
+
+
+def _fields(array: pa.Array) -> list[pa.Array]:
+    return array.flatten() if pa.types.is_struct(array.type) else []
 
 
 def _all_equal(array: pa.Array, value: int) -> bool:

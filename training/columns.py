@@ -57,7 +57,7 @@ class FeatureDecoder:
                 *((f"g.{name}", pa.string()) for name in definition.groups),
             ]
         )
-        self._reader = ArrowFeatureReader(definition)
+        self._reader = ArrowFeatureReader(definition, events)
         self._codec = FeatureCodec(definition, events)
 
     def decode(self, batch: LogBatch) -> pa.RecordBatch:

@@ -1,6 +1,7 @@
 """Feature records: rows ↔ JSON, exactly and in one way only."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -59,6 +60,10 @@ def same(one: FeatureRows, other: FeatureRows) -> bool:
         and np.array_equal(one.numeric, other.numeric, equal_nan=True)
         and one.categories == other.categories
         and one.groups == other.groups
+        and all(
+            np.array_equal(getattr(one, name), getattr(other, name))
+            for name in ("label_offsets", "origin_partitions", "origin_offsets")
+        )
     )
 
 
@@ -122,6 +127,39 @@ def test_no_groups_no_features_of_a_kind() -> None:
     assert values[0] is not None
     assert values[0].endswith(b'"features":{"n":4.0},"groups":{}}')
     assert same(codec.decode(batch_of(values)), rows)
+
+
+SEVERAL_KEYS = Definition(
+    4,
+    {
+        "n": Count("30s", "5s", by="stops"),
+        "bad": Count("30s", "5s", by="stops", on="labels", delay="5s"),
+    },
+)
+OF_TWO_LOGS = replace(
+    ONE,
+    numeric=np.array([[3.0, math.nan]]),
+    categories=[],
+    groups=[],
+    label_offsets=np.array([12]),
+    origin_partitions=np.array([1]),
+    origin_offsets=np.array([44]),
+)
+
+
+def test_records_say_which_labels_were_read_and_where_the_event_stands() -> None:
+    codec = FeatureCodec(SEVERAL_KEYS, RIDES)
+    values: list[bytes | None] = [*codec.encode(OF_TWO_LOGS)]
+    assert values == [
+        b'{"event_id":"r1","entity":"ann","event_time_ms":1583625600000,"definition":4,'
+        b'"source":{"partition":2,"offset":7},"labels":12,"origin":{"partition":1,"offset":44},'
+        b'"features":{"n":3.0,"bad":null},"groups":{}}'
+    ]
+    decoded = codec.decode(batch_of(values))
+    assert same(decoded, OF_TWO_LOGS)
+    assert codec.encode(decoded) == values
+    with pytest.raises(TypeError, match="label offsets"):
+        codec.encode(replace(OF_TWO_LOGS, label_offsets=None))
 
 
 @pytest.mark.parametrize(

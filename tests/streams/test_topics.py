@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streams.errors import BrokerError, TopicMismatchError
+from streams.errors import BrokerError, DefinitionError, TopicMismatchError
 from streams.topics import (
     KEEP_FOREVER,
     Topics,
@@ -27,6 +27,19 @@ def partitions_of(bootstrap: str, names: list[str]) -> dict[str, int]:
         return {d["name"]: len(d["partitions"]) for d in admin.describe_topics(names)}
     finally:
         admin.close()
+
+
+def test_a_rekeyed_topic_is_a_keyed_topic_of_the_definition() -> None:
+    topics = Topics("bikes", definition=3)
+    assert topics.rekeyed("station") == "bikes.station.v3"
+    (spec,) = [s for s in topics.specs(4, ["station"]) if s not in topics.specs(4)]
+    assert spec == TopicSpec("bikes.station.v3", 4, KEEP_FOREVER)
+
+
+@pytest.mark.parametrize("field", ["labels", "features", "straße", "a.b", ""])
+def test_a_field_that_can_name_no_topic_is_refused(field: str) -> None:
+    with pytest.raises(DefinitionError, match="give the field another name"):
+        Topics("bikes").rekeyed(field)
 
 
 def test_names_follow_the_pipeline_and_the_definition() -> None:

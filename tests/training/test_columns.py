@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.aggregations import Count
 from features.definition import Category, Definition, Number
 from features.records import FeatureCodec, FeatureRows
 from streams.batch import LogBatch
@@ -64,7 +65,7 @@ def test_equals_the_codec(rows: list[tuple[str, str, int, float, float]]) -> Non
         )
     )
     batch = batch_of(list(values))
-    quick = ArrowFeatureReader(DEFINITION).read(batch)
+    quick = ArrowFeatureReader(DEFINITION, EVENTS).read(batch)
     assert quick is not None, "ordinary records must take the quick way"
     wanted = codec.decode(batch)
     offsets, found_ids, entities, found_times, level, twice, kinds, sites = quick
@@ -124,3 +125,34 @@ def test_an_unusual_but_valid_record_is_decoded_one_by_one() -> None:
     assert np.isnan(table["f.twice"].to_numpy()).all()
     assert table["c.kind"].to_pylist() == ["k", "k"]
     assert table["g.site"].to_pylist() == ["s", "s"]
+
+
+SEVERAL_KEYS = Definition(3, {"n": Count("30s", "5s", by="kind", on="labels", delay="5s")})
+READ_UNTIL: dict[str, Any] = {
+    "event_id": "e", "entity": "d", "event_time_ms": 5, "definition": 3,
+    "source": {"partition": 1, "offset": 7}, "labels": 3, "origin": {"partition": 0, "offset": 2},
+    "features": {"n": 1.0}, "groups": {},
+}  # fmt: skip
+
+
+def test_records_with_an_origin_and_a_label_offset_take_the_quick_way() -> None:
+    batch = batch_of([msgspec.json.encode(READ_UNTIL)])
+    quick = ArrowFeatureReader(SEVERAL_KEYS, EVENTS).read(batch)
+    assert quick is not None
+    decoder = FeatureDecoder("t", SEVERAL_KEYS, EVENTS)
+    assert decoder.decode(batch)["source_offset"].to_pylist() == [7]
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {**READ_UNTIL, "origin": {"partition": 0}},
+        {**READ_UNTIL, "labels": None},
+        {key: value for key, value in READ_UNTIL.items() if key != "origin"},
+    ],
+    ids=str,
+)
+def test_a_record_without_its_origin_or_label_offset_is_foreign(lacking: dict[str, Any]) -> None:
+    batch = batch_of([msgspec.json.encode(READ_UNTIL), msgspec.json.encode(lacking)])
+    with pytest.raises(StateError, match="offset 1 is no feature record"):
+        FeatureDecoder("t", SEVERAL_KEYS, EVENTS).decode(batch)
