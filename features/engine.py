@@ -1,38 +1,29 @@
 """The feature engine: a batch of events in, a row of features per event out."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.calendar import LocalTime
-from features.columns import EventColumns, EventDecoder, dead_letter, take
-from features.definition import (
-    Category,
-    Combination,
-    DayOfWeek,
-    Definition,
-    Feature,
-    HourOfDay,
-    Number,
-    combine,
-    kind_of,
-)
+from features.columns import Decoder, EventColumns, EventDecoder
+from features.decoding import dead_letter, take
+from features.definition import Definition
 from features.identities import SeenIds
+from features.origins import SeenOrigins
 from features.records import FeatureRows
-from features.window_plan import is_windowed, plan_windows
+from features.rows import RowMaker
+from features.staging import earlier_features, stage_features
+from features.window_plan import plan_windows
 from features.windows import WindowState
 from streams.batch import LogBatch
 from streams.dead_letters import DUPLICATE_EVENT, DeadLetter
 from streams.errors import StateError
-from streams.stream import EventStream
+from streams.stream import EventStream, LabelStream
 
 SNAPSHOT_FORMAT = 1
-
-_DIGITS = np.array([str(i) for i in range(24)], dtype=object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +31,63 @@ class Processed:
     """What became of a batch. ``rows`` has one row per usable event, ``keys`` their record keys.
 
     ``dead`` are the others, by offset; ``late`` is how many of the rows' events came too late to
-    change a window.
+    change a window. ``places`` (n,) are the rows' places in the batch. ``stage_entities`` are the
+    rows' values of the stage's key, ``next_entities`` those of the next stage's (none at the
+    last); ``repeated`` is how many re-keyed records had been taken before.
     """
 
     rows: FeatureRows
     keys: list[bytes | None]
     dead: list[DeadLetter]
     late: int
+    places: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    stage_entities: list[str] = field(default_factory=list)
+    next_entities: list[str] = field(default_factory=list)
+    repeated: int = 0
 
 
 class FeatureEngine:
-    """The state of one partition, and the features of its events.
+    """The state of one partition of one stage, and the features of its events.
 
-    The rows are a function of the partition's log and the definition, whatever the batches.
+    The rows are a function of the partition's log (and of how far the labels had been read, where
+    features are made of them) and the definition, whatever the batches.
+
+    Args:
+        definition: the features.
+        events: the stream.
+        labels: what features are made of labels from.
+        stage: index into ``definition.keys(events, labels)``; all but the last make only the
+            windowed features of their key and of those before.
+        decoder: makes columns of the stage's records; those after the first need one, since their
+            records are re-keyed.
     """
 
-    def __init__(self, definition: Definition, events: EventStream) -> None:
-        self._definition = definition
-        self._events = events
-        self._decoder = EventDecoder(definition, events)
-        self._windowed = [n for n, f in definition.features.items() if is_windowed(f)]
-        self._clocks = {
-            feature.timezone: LocalTime(feature.timezone)
-            for feature in definition.features.values()
-            if isinstance(feature, HourOfDay | DayOfWeek)
-        }
+    def __init__(
+        self,
+        definition: Definition,
+        events: EventStream,
+        labels: LabelStream | None = None,
+        stage: int = 0,
+        decoder: Decoder | None = None,
+    ) -> None:
+        keys = definition.keys(events, labels)
+        if stage and decoder is None:
+            raise TypeError(f"stage {stage} reads re-keyed records: it needs a decoder")
+        own = EventDecoder(definition, events, labels, stage)
+        self._definition, self._events, self._labels = definition, events, labels
+        self._stage = stage
+        self._key = keys[stage]
+        self._next_key = keys[stage + 1] if stage + 1 < len(keys) else None
+        self._decoder = own if decoder is None else decoder
+        self._own = stage_features(definition, events, labels, stage)
+        self._earlier = earlier_features(definition, events, labels, stage)
+        self._rows = RowMaker(definition, own.expressions, self._earlier, self._own, self.is_last)
         self._ids = SeenIds(events.dedupe_ms)
+        self._origins = SeenOrigins(events.partitions)
         self._plan = plan_windows(
-            [definition.features[name] for name in self._windowed],  # type: ignore[misc]
-            self._decoder.expressions,
-            self._decoder.never_missing,
+            [definition.features[name] for name in self._own],  # type: ignore[misc]
+            own.expressions,
+            own.never_missing,
             events.lateness_ms,
         )
         self._windows = WindowState(self._plan)
@@ -77,48 +95,81 @@ class FeatureEngine:
         self._late = 0
 
     @property
+    def is_last(self) -> bool:
+        """Whether the rows are complete."""
+        return self._next_key is None
+
+    @property
     def watermark_ms(self) -> int | None:
         """The newest event time so far, milliseconds since the epoch; None before any event."""
-        return self._ids.watermark_ms
+        return self._origins.watermark_ms if self._stage else self._ids.watermark_ms
 
     @property
     def late(self) -> int:
         """How many events since the log's beginning came too late to change a window."""
         return self._late
 
-    def process(self, batch: LogBatch) -> Processed:
-        """Take the next records of the partition's log; return their features."""
+    def process(
+        self,
+        batch: LogBatch,
+        labels: LogBatch | None = None,  # noqa: ARG002
+        seen: NDArray[np.int64] | None = None,  # noqa: ARG002
+    ) -> Processed:
+        """Take the next records of the stage's log; return their features.
+
+        Args:
+            batch: the records.
+            labels: the next records of the labels partition, for the stage that reads them. All of
+                them are applied in the end.
+            seen: (len(batch),), does not descend: the offset in the labels partition before which
+                all labels are applied when a record is computed; by default, all of ``labels``.
+        """
         columns, dead = self._decoder.decode(batch)
-        is_new, watermarks_ms = self._ids.admit(columns.event_ids, columns.event_times_ms)
-        if not is_new.all():
-            dead += self._duplicates(batch, columns, is_new)
-            columns, watermarks_ms = columns.only(is_new), watermarks_ms[is_new]
+        columns, watermarks_ms, repeated = self._admit(batch, columns, dead)
         dead.sort(key=lambda letter: letter.offset)
         is_late = columns.event_times_ms < watermarks_ms - self._events.lateness_ms
         late = int(is_late.sum())
         self._late += late
+        entities = self._texts(columns, self._key)
         windowed = self._windows.update(
-            self._slots_of(columns.entities),
+            self._slots_of(entities),
             columns.event_times_ms,
             watermarks_ms,
             is_late,
             columns.numbers,
         )
-        rows = FeatureRows(
-            partition=batch.partition,
-            event_ids=columns.event_ids,
-            entities=columns.entities,
-            event_times_ms=columns.event_times_ms,
-            source_offsets=batch.offsets[columns.rows],
-            numeric=self._numeric(columns, windowed),
-            categories=[
-                self._category(feature, columns)
-                for feature in self._definition.features.values()
-                if kind_of(feature) == "category"
-            ],
-            groups=[columns.texts[name] for name in self._definition.groups],
+        return Processed(
+            rows=self._rows.make(batch, columns, windowed, None),
+            keys=take(batch.keys, columns.rows.tolist()),
+            dead=dead,
+            late=late,
+            places=columns.rows,
+            stage_entities=entities,
+            next_entities=self._texts(columns, self._next_key) if self._next_key else [],
+            repeated=repeated,
         )
-        return Processed(rows, take(batch.keys, columns.rows.tolist()), dead, late)
+
+    def _admit(
+        self, batch: LogBatch, columns: EventColumns, dead: list[DeadLetter]
+    ) -> tuple[EventColumns, NDArray[np.int64], int]:
+        """Return the events that count, the watermark once each was taken, and how many don't."""
+        if not self._stage:
+            is_new, watermarks_ms = self._ids.admit(columns.event_ids, columns.event_times_ms)
+        elif columns.origin_partitions is None or columns.origin_offsets is None:
+            raise TypeError(f"the decoder of stage {self._stage} gives no origins")
+        else:
+            is_new, watermarks_ms = self._origins.admit(
+                columns.origin_partitions, columns.origin_offsets, columns.event_times_ms
+            )
+        if is_new.all():
+            return columns, watermarks_ms, 0
+        if not self._stage:
+            dead += self._duplicates(batch, columns, is_new)
+        repeated = int((~is_new).sum()) if self._stage else 0
+        return columns.only(is_new), watermarks_ms[is_new], repeated
+
+    def _texts(self, columns: EventColumns, key: str) -> list[str]:
+        return columns.entities if key == self._events.entity else columns.texts[key]
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return the whole state as plain arrays; equal logs give equal arrays."""
@@ -130,20 +181,26 @@ class FeatureEngine:
             "late": np.array([self._late], dtype=np.int64),
             "entity_ends": ends,
             "entity_bytes": np.frombuffer(b"".join(texts), dtype=np.uint8).copy(),
-            **self._ids.snapshot(),
+            **(self._origins.snapshot() if self._stage else self._ids.snapshot()),
             **self._windows.snapshot(),
         }
 
     @classmethod
     def restore(
-        cls, definition: Definition, events: EventStream, arrays: Mapping[str, NDArray[Any]]
+        cls,
+        definition: Definition,
+        events: EventStream,
+        arrays: Mapping[str, NDArray[Any]],
+        labels: LabelStream | None = None,
+        stage: int = 0,
+        decoder: Decoder | None = None,
     ) -> "FeatureEngine":
         """Return the engine whose :meth:`snapshot` the arrays are.
 
         Raises:
-            StateError: they are of another definition or format, or damaged.
+            StateError: they are of another definition, stage or format, or damaged.
         """
-        engine = cls(definition, events)
+        engine = cls(definition, events, labels, stage, decoder)
         try:
             if arrays["format"].tolist() != [SNAPSHOT_FORMAT]:
                 raise StateError(
@@ -153,14 +210,17 @@ class FeatureEngine:
             if not np.array_equal(arrays["fingerprint"], engine._fingerprint()):
                 raise StateError(
                     f"the snapshot was made by another definition than v{definition.version} as "
-                    "it stands now: give the changed definition a new version, or delete the "
-                    "snapshot to rebuild the state from the log"
+                    "it stands now, or for another stage: give the changed definition a new "
+                    "version, or delete the snapshot to rebuild the state from the log"
                 )
             engine._late = int(arrays["late"][0])
             engine._slots = _slots_from(
                 arrays["entity_ends"], arrays["entity_bytes"], len(arrays["last_ms"])
             )
-            engine._ids.restore(arrays["watermark_ms"], arrays["seen_ids"])
+            if stage:
+                engine._origins.restore(arrays["watermark_ms"], arrays["seen_origins"])
+            else:
+                engine._ids.restore(arrays["watermark_ms"], arrays["seen_ids"])
             engine._windows = WindowState.restore(engine._plan, arrays)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise StateError(
@@ -169,8 +229,8 @@ class FeatureEngine:
         return engine
 
     def _fingerprint(self) -> NDArray[np.uint8]:
-        digest = bytes.fromhex(self._definition.hash(self._events))
-        return np.frombuffer(digest, dtype=np.uint8).copy()
+        digest = bytes.fromhex(self._definition.hash(self._events, self._labels))
+        return np.frombuffer(digest + bytes([self._stage]), dtype=np.uint8).copy()
 
     def _duplicates(
         self, batch: LogBatch, columns: EventColumns, is_new: NDArray[np.bool_]
@@ -194,39 +254,6 @@ class FeatureEngine:
                 slots.setdefault(entity, len(slots))
             found = list(map(slots.__getitem__, entities))
         return np.array(found, dtype=np.int64)
-
-    def _numeric(self, columns: EventColumns, windowed: NDArray[np.float64]) -> NDArray[np.float64]:
-        names = self._definition.names("numeric")
-        place = {name: i for i, name in enumerate(names)}
-        numeric = np.empty((len(columns.rows), len(names)), dtype=np.float64)
-        for i, name in enumerate(self._windowed):
-            numeric[:, place[name]] = windowed[:, i]
-        for name in names:
-            feature = self._definition.features[name]
-            if isinstance(feature, Number):
-                column = self._decoder.expressions.index(feature.of)
-                numeric[:, place[name]] = columns.numbers[:, column]
-        for name in names:
-            feature = self._definition.features[name]
-            if isinstance(feature, Combination):
-                left, right = numeric[:, place[feature.left]], numeric[:, place[feature.right]]
-                numeric[:, place[name]] = combine(feature, left, right)
-        # Sums may overflow; what is no number any more is missing, as it is in JSON.
-        numeric[~np.isfinite(numeric)] = np.nan
-        return numeric
-
-    def _category(self, feature: Feature, columns: EventColumns) -> list[str]:
-        match feature:
-            case HourOfDay(timezone):
-                numbers = self._clocks[timezone].hours(columns.event_times_ms)
-            case DayOfWeek(timezone):
-                numbers = self._clocks[timezone].weekdays(columns.event_times_ms)
-            case Category(field):
-                return columns.texts[field]
-            case _:
-                raise TypeError(f"{feature!r} is no category")
-        texts: list[str] = _DIGITS[numbers].tolist()
-        return texts
 
 
 def warm_up() -> None:

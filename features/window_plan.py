@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.aggregations import Count, Mean, Sum, TimeSinceLast
-from features.definition import Feature
+from features.inputs import number_of
 from features.tiles import COUNT, EVERY_EVENT, MEAN, SINCE_LAST, SUM
 from streams.durations import seconds
 from streams.expressions import Expression
@@ -93,24 +93,24 @@ def plan_windows(
     )
 
 
-def is_windowed(feature: Feature) -> bool:
-    """Return whether a feature's value comes from an entity's past."""
-    return isinstance(feature, Count | Sum | Mean | TimeSinceLast)
-
-
 def _scans(feature: WindowFeature | TimeSinceLast, never_missing: set[Expression]) -> list[_Scan]:
     """Return what a feature needs to know, in the order of its columns in ``outputs``."""
+    if not isinstance(feature, WindowFeature | TimeSinceLast):
+        raise TypeError(f"{feature!r}: the engine does not make this yet")
     if isinstance(feature, TimeSinceLast):
+        if feature.where is not None:
+            raise TypeError(f"{feature!r}: the engine does not make this yet")
         return []
+    if feature.on == "labels" or feature.delay_ms:
+        raise TypeError(f"{feature!r}: the engine does not make this yet")
     tile_ms, length = seconds(feature.tile) * 1000, seconds(feature.over) // seconds(feature.tile)
-    events = _Scan(_Ring(tile_ms, COUNT, None), length)
+    of = number_of(feature)
+    every = _Ring(tile_ms, COUNT, None)
+    number = _Scan(every if of in never_missing else _Ring(tile_ms, COUNT, of), length)
     if isinstance(feature, Count):
-        return [events]
-    total = _Scan(_Ring(tile_ms, SUM, feature.of), length)
-    if isinstance(feature, Sum):
-        return [total]
-    with_value = _Scan(_Ring(tile_ms, COUNT, feature.of), length)
-    return [total, events if feature.of in never_missing else with_value]
+        return [number]
+    total = _Scan(_Ring(tile_ms, SUM, of), length)
+    return [total] if isinstance(feature, Sum) else [total, number]
 
 
 def _output(
