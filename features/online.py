@@ -1,43 +1,58 @@
-"""The online store: Feast's registry and SQLite files under the pipeline's folder.
+"""The online store of a pipeline: what the feature worker writes, through Feast's extension point.
 
-Feast takes eight seconds to import, so nothing here imports it before a table is opened. Rows are
-written through the provider's ``online_write_batch`` with what was built once; Feast's own ``push``
-reads the registry again at every call.
+Feast takes eight seconds to import, so nothing here imports it before a table is opened.
 """
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from features.definition import Definition, kind_of
-from features.records import FeatureRows
-from streams.errors import StateError
+import numpy as np
+from numpy.typing import NDArray
+
+from features.definition import Definition
+from features.feast_registry import open_repository
+from features.online_store import OnlineStore, open_store
+from features.online_views import View, view_name, view_of
+from streams.errors import ConfigurationError, StateError
+from streams.settings import Settings
 from streams.stream import EventStream
-
-TIME_FIELD = "kappa_event_time_ms"
-"""Field of every view: the row's event time. Feast's own timestamp drops the milliseconds."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS = 253_402_300_799_999  # the end of year 9999, the last that a datetime can say
 
 
 @dataclass(frozen=True, slots=True)
-class OnlineRow:
-    """The features of one entity: numbers, texts, or None where missing, in declared order."""
+class OnlineColumns:
+    """Features of n entities, each at most once.
 
-    entity: str
-    event_time_ms: int
-    values: Sequence[float | str | None]
+    ``event_times_ms`` (n,) milliseconds since the epoch; ``numeric`` (n, numeric features) with NaN
+    for missing; ``categories`` n texts per category feature with ``""`` for missing. The features
+    are the definition's, or those of the table alone, in declared order.
+    """
+
+    entities: list[str]
+    event_times_ms: NDArray[np.int64]
+    numeric: NDArray[np.float64]
+    categories: list[list[str]]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.entities)
+
+    def part(self, first: int, end: int) -> OnlineColumns:
+        """Return the rows from ``first`` to before ``end``."""
+        return OnlineColumns(
+            self.entities[first:end],
+            self.event_times_ms[first:end],
+            self.numeric[first:end],
+            [texts[first:end] for texts in self.categories],
+        )
 
 
 class OnlineTable:
-    """One definition's feature view in Feast. Not for several threads at once.
+    """One view of a definition in Feast. Not for several threads at once.
 
     Args:
         folder: where registry and online store lie; users open it with
@@ -45,92 +60,68 @@ class OnlineTable:
         project: name of the pipeline.
         definition: its features become the view's fields: Float64 or String.
         events: names the entity.
+        entity: the key whose view this is, where it is not the events' own.
+        names: the features that it holds; by default those which the key's stage makes, see
+            :func:`features.online_views.view_of`.
+        ttl: for how long a row counts, in place of what follows from the windows; zero for ever.
+        settings: which online store; by default the environment's.
 
     Raises:
         StateError: Feast can't make or open the store.
+        ConfigurationError: the settings name no store that is known.
     """
 
     def __init__(
-        self, folder: Path, project: str, definition: Definition, events: EventStream
+        self,
+        folder: Path,
+        project: str,
+        definition: Definition,
+        events: EventStream,
+        *,
+        entity: str | None = None,
+        names: Sequence[str] | None = None,
+        ttl: timedelta | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        self._new_key, self._new_value = EntityKey, Value
-        self._join_key = events.entity
-        self._numeric = [kind_of(feature) == "numeric" for feature in definition.features.values()]
-        self._names = list(definition.features)
-        self.view = view_name(definition)
+        settings = settings or Settings()
+        view = view_of(definition, events, entity, names)
+        if ttl is not None:
+            view = replace(view, ttl_ms=ttl // timedelta(milliseconds=1) or None)
+        self._view = view
+        self.view = view.name
+        self._numbers = _places(definition.names("numeric"), view)
+        self._texts = _places(definition.names("category"), view)
+        self._widths = len(definition.names("numeric")), len(definition.names("category"))
+        rows = open_store(folder, settings)
         try:
-            self._store = _prepare(folder, project, definition, events)
-            self._provider = self._store._get_provider()
-            self._table = self._store.get_feature_view(self.view)
+            self._config, self._table, self._store = _prepare(
+                folder, project, definition, events, view, settings, rows
+            )
+        except (ConfigurationError, StateError):
+            raise
         except Exception as error:
             raise StateError(
                 f"Feast can't open the online store in {folder} ({error}): the folder holds "
                 "nothing that the log does not, so it may be deleted"
             ) from error
 
-    def rows(self, rows: FeatureRows, indices: Sequence[int]) -> list[OnlineRow]:
-        """Return these rows as the store takes them."""
-        numeric = rows.numeric[list(indices)].tolist()
-        made = []
-        for i, numbers in zip(indices, numeric, strict=True):
-            number, text = iter(numbers), iter(rows.categories)
-            values: list[float | str | None] = [
-                _missing(next(number)) if is_numeric else next(text)[i] or None
-                for is_numeric in self._numeric
-            ]
-            made.append(OnlineRow(rows.entities[i], int(rows.event_times_ms[i]), values))
-        return made
+    def write(self, columns: OnlineColumns) -> int:
+        """Put each row in the place of what its entity had, unless that is newer.
 
-    def write(self, rows: Sequence[OnlineRow]) -> None:
-        """Put the rows in the place of what their entities had, in one transaction."""
-        data = [
-            (
-                self._key(row.entity),
-                self._values(row),
-                _EPOCH + timedelta(milliseconds=row.event_time_ms),
-                None,
-            )
-            for row in rows
-            if 0 <= row.event_time_ms <= _LAST_MS
-        ]
-        if data:
-            self._provider.online_write_batch(self._store.config, self._table, data, None)
+        Returns:
+            How many rows were not too late.
 
-    def times_ms(self, entities: Sequence[str]) -> dict[str, int]:
-        """Return entity → event time of what the store has; without those it does not know."""
-        found = self._provider.online_read(
-            self._store.config, self._table, [self._key(e) for e in entities], [TIME_FIELD]
+        Raises:
+            StateError: the store refuses; writing again does no harm.
+        """
+        numeric, texts = columns.numeric, columns.categories
+        if (numeric.shape[1], len(texts)) == self._widths:
+            numeric = numeric[:, self._numbers]
+            texts = [texts[place] for place in self._texts]
+        taken: int = self._store.write_columns(
+            self._config, self._table, columns.entities, columns.event_times_ms, numeric, texts
         )
-        return {
-            entity: values[TIME_FIELD].int64_val
-            for entity, (_, values) in zip(entities, found, strict=True)
-            if values is not None and TIME_FIELD in values
-        }
-
-    def _key(self, entity: str) -> Any:
-        return self._new_key(
-            join_keys=[self._join_key], entity_values=[self._new_value(string_val=entity)]
-        )
-
-    def _values(self, row: OnlineRow) -> dict[str, Any]:
-        values = dict(zip(self._names, map(self._value, row.values), strict=True))
-        values[TIME_FIELD] = self._new_value(int64_val=row.event_time_ms)
-        return values
-
-    def _value(self, value: float | str | None) -> Any:
-        if value is None:
-            return self._new_value()
-        if isinstance(value, str):
-            return self._new_value(string_val=value)
-        return self._new_value(double_val=value)
-
-
-def view_name(definition: Definition) -> str:
-    """Return the name of the definition's feature view."""
-    return f"features_v{definition.version}"
+        return taken
 
 
 def store_folder(home: Path) -> Path:
@@ -143,6 +134,8 @@ def read_online(
 ) -> dict[str, Any]:
     """Return feature → value of an entity through Feast's SDK; all None where it is unknown.
 
+    :class:`features.online_reader.OnlineReader` is the quick way, and takes requests.
+
     Raises:
         StateError: there is no online store yet.
     """
@@ -151,7 +144,7 @@ def read_online(
         raise StateError(f"no online store in {folder}: the feature worker makes it (`kappa up`)")
     from feast import FeatureStore
 
-    view, names = view_name(definition), list(definition.features)
+    view, names = view_name(definition, events), list(view_of(definition, events).names)
     found = FeatureStore(repo_path=str(folder)).get_online_features(
         features=[f"{view}:{name}" for name in names], entity_rows=[{events.entity: entity}]
     )
@@ -159,74 +152,23 @@ def read_online(
     return {name: columns[name][0] for name in names}
 
 
-def _prepare(folder: Path, project: str, definition: Definition, events: EventStream) -> Any:
-    """Return the feature store, its registry brought up to the definition."""
-    from feast import FeatureStore
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / "apply.lock"):
-        settings = folder / "feature_store.yaml"
-        draft = settings.with_suffix(".draft")
-        draft.write_text(
-            f"project: {project}\nprovider: local\n"
-            "registry:\n  registry_type: file\n  path: registry.db\n  cache_ttl_seconds: 0\n"
-            "online_store:\n  type: sqlite\n  path: online.db\n"
-            "offline_store:\n  type: file\nentity_key_serialization_version: 3\n"
-        )
-        draft.replace(settings)
-        store = FeatureStore(repo_path=str(folder))
-        wanted = _feast_objects(folder, definition, events)
-        known = {view.name: view for view in store.list_feature_views()}
-        if not _same_fields(known.get(view_name(definition)), wanted[-1]):
-            store.apply(wanted)
-    return store
+def _prepare(
+    folder: Path,
+    project: str,
+    definition: Definition,
+    events: EventStream,
+    view: View,
+    settings: Settings,
+    rows: OnlineStore,
+) -> tuple[Any, Any, Any]:
+    """Return Feast's configuration, the view and the online store, registry and view made."""
+    store = open_repository(folder, project, definition, events, [view], settings)
+    online = store._get_provider().online_store
+    online.attach(rows)
+    table = store.get_feature_view(view.name)
+    online.update(store.config, [], [table], [], [], partial=True)
+    return store.config, table, online
 
 
-def _feast_objects(folder: Path, definition: Definition, events: EventStream) -> list[Any]:
-    from feast import Entity, FeatureView, Field, FileSource, PushSource
-    from feast.types import Float64, Int64, String
-    from feast.value_type import ValueType
-
-    name = view_name(definition)
-    # Feast wants an offline source for history; ours is the log, so the file need not exist.
-    history = FileSource(
-        name=f"{name}_history",
-        path=str(folder / f"{name}.parquet"),
-        timestamp_field="event_timestamp",
-    )
-    source = PushSource(name=f"{name}_stream", batch_source=history)
-    entity = Entity(name=events.entity, join_keys=[events.entity], value_type=ValueType.STRING)
-    fields = [
-        Field(name=feature, dtype=Float64 if kind_of(declared) == "numeric" else String)
-        for feature, declared in definition.features.items()
-    ]
-    view = FeatureView(
-        name=name,
-        entities=[entity],
-        schema=[
-            Field(name=events.entity, dtype=String),
-            *fields,
-            Field(name=TIME_FIELD, dtype=Int64),
-        ],
-        source=source,
-        ttl=timedelta(0),
-        online=True,
-        description=f"definition v{definition.version}, hash {definition.hash(events)}",
-    )
-    return [entity, history, source, view]
-
-
-def _same_fields(known: Any, wanted: Any) -> bool:
-    return known is not None and known.description == wanted.description
-
-
-def _missing(number: float) -> float | None:
-    return None if number != number else number
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes: two ``apply`` at once lose what one wrote."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _places(names: list[str], view: View) -> list[int]:
+    return [place for place, name in enumerate(names) if name in view.names]

@@ -1,9 +1,10 @@
 """The one module that reads the environment."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -15,6 +16,10 @@ class Settings(BaseSettings):
     ``KAPPA_WORKER``: this process's lasting name among those of its role, default the host's.
     ``KAPPA_BROKER_PORT``: the embedded broker's port, default any free one.
     ``KAPPA_BROKER_HEAP_MB``: the limit of the embedded broker's Java heap, in MB.
+    ``KAPPA_ONLINE_STORE``: where online features lie: ``sqlite`` (the default, a file under the
+    home) or a Redis server, ``redis://[user:password@]host:port/database``.
+    ``KAPPA_ONLINE_INTERVAL_MS``: for how long rows are collected before the newest of each entity
+    is written to the online store.
     """
 
     model_config = SettingsConfigDict(env_prefix="KAPPA_", extra="ignore")
@@ -25,6 +30,8 @@ class Settings(BaseSettings):
     broker_port: int | None = Field(default=None, ge=1, le=65_535)
     broker_heap_mb: int = Field(default=512, ge=64)
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    online_store: SecretStr | None = None  # it may hold a password: no log shows it
+    online_interval_ms: int = Field(default=250, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2
     replication: int = 1
@@ -32,3 +39,14 @@ class Settings(BaseSettings):
     def pipeline_home(self, name: str) -> Path:
         """Return the folder of one pipeline's state (snapshots, segments, models, online store)."""
         return self.home.resolve() / "pipelines" / name
+
+    @property
+    def online_store_address(self) -> str | None:
+        """The address of the server with the online features; None for the SQLite file."""
+        address = self.online_store.get_secret_value() if self.online_store else "sqlite"
+        return None if address in ("", "sqlite") else address
+
+
+def from_environment(variable: str) -> str | None:
+    """Return a variable that a configuration file names, so that the file holds no secret."""
+    return os.environ.get(variable)
