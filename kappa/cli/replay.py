@@ -1,13 +1,14 @@
-"""``kappa replay``: compute the features again from the log, and compare."""
+"""``kappa replay``: features again from the log: compared with what is there, or built anew."""
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
+from kappa.cli.ranges import FromOption, ToOption, event_ranges, moment_or_offset
 
 if TYPE_CHECKING:
     from features.verify import ReplayReport
@@ -17,41 +18,59 @@ _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 def replay(
     pipeline: PipelineOption = DEFAULT_PIPELINE,
-    since: Annotated[
-        datetime | None, typer.Option(formats=_TIMES, help="Compare from this event time on (UTC).")
+    definition: Annotated[
+        str | None,
+        typer.Option(
+            help="Build this version (v2) from the log into its own topic, beside what runs; "
+            "stopped, it goes on where it ended. With a range: emit the rows of these events "
+            "only, for `kappa diff`; the next build clears them."
+        ),
     ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(formats=_TIMES, help="Compare up to this event time (UTC).")
+    begin: FromOption = None,
+    end: ToOption = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Build no more than so many events per second.")
     ] = None,
-    first_offset: Annotated[
-        int | None, typer.Option(min=0, help="Compare from this offset of the events topic on.")
-    ] = None,
-    end_offset: Annotated[
-        int | None, typer.Option(min=0, help="Compare up to this offset, itself left out.")
-    ] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Compare this one only.")] = None,
+    online: Annotated[
+        bool, typer.Option(help="Fill the version's view in the online store too.")
+    ] = True,
+    since: Annotated[datetime | None, typer.Option(formats=_TIMES, hidden=True)] = None,
+    until: Annotated[datetime | None, typer.Option(formats=_TIMES, hidden=True)] = None,
+    first_offset: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
+    end_offset: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="This one only.")] = None,
     from_snapshot: Annotated[
         bool,
-        typer.Option(help="Begin at the worker's snapshots where they stand before the range."),
+        typer.Option(help="Compare: begin at the worker's snapshots that stand before the range."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one JSON object.")
     ] = False,
 ) -> None:
-    """Recompute features from the events log; status 1 where the topic holds anything else."""
-    from features.verify import Replay
-    from streams.snapshots import SnapshotStore, log_identity
+    """Recompute features from the events log and compare them, or build a new version of them.
 
+    Without --definition it compares; status 1 where the topic holds anything else than the log
+    gives. With it, it builds.
+    """
+    from streams.errors import ConfigurationError
+
+    since_at, until_at = moment_or_offset(begin, "--from"), moment_or_offset(end, "--to")
+    if definition is not None:
+        from kappa.cli.rebuild import build
+
+        build(pipeline, definition, (since_at, until_at), partition, rate, online, as_json)
+        return
+    if rate is not None:
+        raise ConfigurationError("--rate holds up a build: name the --definition to build")
     with open_context(pipeline) as context:
-        declared, topics = context.pipeline, context.pipeline.topics
-        ranges = _ranges(context, (since, until), (first_offset, end_offset), partition)
-        store = None
-        if from_snapshot:
-            folder = context.home / "snapshots" / f"features-v{declared.features.version}"
-            store = SnapshotStore(folder, log_identity(context.bootstrap, topics.events))
-        report = Replay(context.bootstrap, topics, declared.features, declared.events, store).run(
-            ranges
+        ranges = event_ranges(
+            context,
+            since_at if since_at is not None else since,
+            until_at if until_at is not None else until,
+            partition,
         )
+        _narrow(ranges, first_offset, end_offset)
+        report = _compare(context, ranges, from_snapshot)
     if as_json:
         typer.echo(
             json.dumps(
@@ -68,30 +87,24 @@ def replay(
         raise typer.Exit(1)
 
 
-def _ranges(
-    context: Context,
-    times: tuple[datetime | None, datetime | None],
-    offsets: tuple[int | None, int | None],
-    only: int | None,
-) -> dict[int, tuple[int, int]]:
-    """Return partition → [first, end) where both the times and the offsets allow."""
-    from streams.errors import ConfigurationError
-    from streams.replay import offset_bounds, offsets_at
+def _narrow(ranges: dict[int, tuple[int, int]], first: int | None, end: int | None) -> None:
+    for p, (start, stop) in ranges.items():
+        start = max(start, first or 0)
+        ranges[p] = (start, max(start, stop if end is None else min(stop, end)))
 
-    topic, n = context.pipeline.topics.events, context.pipeline.events.partitions
-    if only is not None and only >= n:
-        raise ConfigurationError(f"partition {only}: {topic} has partitions 0 to {n - 1}")
-    bounds = offset_bounds(context.bootstrap, topic, n)
-    starts = {p: max(first, offsets[0] or 0) for p, (first, _) in bounds.items()}
-    ends = {
-        p: end if offsets[1] is None else min(end, offsets[1]) for p, (_, end) in bounds.items()
-    }
-    for moment, limits, pick in ((times[0], starts, max), (times[1], ends, min)):
-        if moment is not None:
-            at_ms = int(moment.replace(tzinfo=UTC).timestamp() * 1000)
-            for p, offset in offsets_at(context.bootstrap, topic, n, at_ms).items():
-                limits[p] = pick(limits[p], offset)
-    return {p: (starts[p], max(starts[p], ends[p])) for p in bounds if only is None or p == only}
+
+def _compare(
+    context: Context, ranges: dict[int, tuple[int, int]], from_snapshot: bool
+) -> "ReplayReport":
+    from features.verify import Replay
+    from streams.snapshots import SnapshotStore, log_identity
+
+    declared, topics = context.pipeline, context.pipeline.topics
+    store = None
+    if from_snapshot:
+        folder = context.home / "snapshots" / f"features-v{declared.features.version}"
+        store = SnapshotStore(folder, log_identity(context.bootstrap, topics.events))
+    return Replay(context.bootstrap, topics, declared.features, declared.events, store).run(ranges)
 
 
 def _print(report: "ReplayReport") -> None:
