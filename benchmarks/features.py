@@ -1,234 +1,249 @@
-"""How many events a core turns into features: ours live and in replay, and a plain Faust agent.
+"""How many events a core turns into features: ours live and in replay, beside its peers.
 
-    uv run python benchmarks/features.py [--events N] [--json]
+    uv run python benchmarks/features.py [--events N] [--peers ...] [--definition ...] [--json]
 
-All three read the same kind of log (127-byte JSON payments, 10,000 cards, four partitions) from
-the same broker in the same run. The plain agent does what Faust's documentation shows: one hopping
-table (300 s every 60 s) updated per event, nothing emitted. Ours decodes, validates, recognises
-repeated ids, keeps a count, a sum and a mean over the same window and more, and emits every
-feature record with its headers to a topic, acknowledged and committed. A core's rate is events
-divided by the processor seconds (all threads) of the worker's process between two commits; the
-broker's own are not counted.
+All read the same log (127-byte JSON payments, 10,000 cards, four partitions) from the same broker
+in the same run, one process each, and keep the same: a sum and a count per card over five minutes
+that move by one. The Python peers read its first part, since they are slow; Flink and ours all of
+it. A core's rate is events divided by the processor seconds (all threads) of the process after a
+warm-up; the broker's own are not counted.
+
+- Plain Faust, Quix Streams, Bytewax: hopping windows as their documentation shows, results kept or
+  dropped (Faust alone writes its changelog, which it can't be kept from).
+- Flink SQL: a hopping window, and an OVER window with one row per event, to Kafka and to nowhere.
+- Ours, live: a row per event, valid, without repeated ids; every record emitted with its headers,
+  acknowledged and committed, the newest of each card written to the online store.
+- Ours, in replay: computed and encoded from the log again, and compared with what was emitted.
+
+``--pipeline module:attribute --data FOLDER`` measures ours with the real definition and data of a
+pipeline too; ``--definition citibike`` and ``fraud`` are short for those of the examples.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, Any
 from uuid import uuid4
-
-import msgspec
-import numpy as np
-import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import environments, ours, payments  # noqa: E402
+from benchmarks.peers import flink  # noqa: E402
+from benchmarks.peers.outcome import PeerSkippedError, Rates  # noqa: E402
 from benchmarks.report import report  # noqa: E402
-from features.aggregations import Count, Mean, Sum  # noqa: E402
-from features.definition import Category, Definition, HourOfDay, Number  # noqa: E402
-from features.verify import Replay  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
-from streams.expressions import Value  # noqa: E402
-from streams.kafka_client import producer  # noqa: E402
-from streams.positions import PositionReader  # noqa: E402
 from streams.settings import Settings  # noqa: E402
-from streams.stream import EventStream  # noqa: E402
-from streams.topics import Topics, TopicSpec, ensure_topics  # noqa: E402
+from streams.topics import KEEP_FOREVER, TopicSpec, ensure_topics  # noqa: E402
 
-PARTITIONS = 4
-CARDS = 10_000
-WARM_UP = 0.25  # of the events; compiling, importing and joining the group is not what is measured
-GOAL_TIMES_FAUST = 50.0
+PYTHON_PEERS = {
+    peer.name: peer for peer in (environments.FAUST, environments.QUIX, environments.BYTEWAX)
+}
+PEERS = (*PYTHON_PEERS, "flink")
+WARM_UP = 0.25  # of a peer's events
+GOALS = {
+    "ours_replay_per_core": 250_000.0,
+    "ours_live_per_s": 100_000.0,
+    "replay_times_best_python_peer": 15.0,
+    "replay_times_flink": 2.0,
+}
+EXAMPLES = {
+    "citibike": ("examples.citibike:pipeline", "citibike_jc"),
+    "fraud": ("examples.fraud:pipeline", "fraud_handbook"),
+}
+PACKAGES = ("confluent-kafka", "feast", "msgspec", "numba", "numpy")
 
 
-class Payment(msgspec.Struct, frozen=True):
-    """A card payment."""
+class Results:
+    """Figures as they come, what was skipped and why, and versions met on the way."""
 
-    event_id: str
-    card: str
-    ts: int
-    amount: Annotated[float, msgspec.Meta(ge=0)]
-    country: str
-    channel: str
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.skipped: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
 
-
-EVENTS = EventStream(Payment, "event_id", "card", "ts", partitions=PARTITIONS)
-DEFINITION = Definition(
-    1,
-    {
-        "count_5m": Count("5m", "1m"),
-        "sum_5m": Sum(Value("amount"), "5m", "1m"),
-        "mean_5m": Mean(Value("amount"), "5m", "1m"),
-        "amount": Number(Value("amount")),
-        "hour": HourOfDay(),
-        "channel": Category("channel"),
-    },
-)
-# What `python -m features.worker benchmarks.features` runs; the name comes with --name.
-pipeline = SimpleNamespace(topics=Topics("bench"), features=DEFINITION, events=EVENTS)
-
-PACKAGES = ("faust-streaming", "aiokafka", "confluent-kafka", "msgspec", "numba", "numpy")
+    def add(self, name: str, rates: Rates) -> None:
+        """Keep the rates of something measured."""
+        self.figures[f"{name}_per_core"] = round(rates.per_core)
+        self.figures[f"{name}_per_s"] = round(rates.per_s)
 
 
 def main() -> None:
     """Measure, print a table, and with --json one object on the last line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--events", type=int, default=600_000, help="for ours")
-    parser.add_argument("--faust-events", type=int, default=12_000, help="for the plain agent")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--plain-faust", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.plain_faust:
-        plain_faust(*options.plain_faust)
-        return
+    options = arguments()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings()
         broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
         bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
         try:
-            figures = measure(bootstrap, Path(folder), options.events, options.faust_events)
+            results = measure(bootstrap, Path(folder), options)
         finally:
             if broker is not None:
                 broker.stop()
-    goals = {"live_times_plain_faust": GOAL_TIMES_FAUST}
-    report("Features: events per second of one core", figures, goals, PACKAGES, options.json)
+    results.figures["events"] = options.events
+    results.figures["benchmark_s"] = round(time.monotonic() - began)
+    report(
+        "Features: events per second, of one core and by the clock",
+        results.figures, GOALS, PACKAGES, options.json, results.skipped, results.versions,
+    )  # fmt: skip
 
 
-def measure(bootstrap: str, folder: Path, events: int, faust_events: int) -> dict[str, float]:
-    """Return the figures; rates in events per second of one core."""
-    faust_topic = f"bench{uuid4().hex[:8]}"
-    ensure_topics(bootstrap, [TopicSpec(faust_topic, PARTITIONS)])
-    fill(bootstrap, faust_topic, faust_events)
-    plain = plain_faust_rate(bootstrap, faust_topic, faust_events, folder)
-
-    topics = Topics(f"bench{uuid4().hex[:8]}", DEFINITION.version)
-    ensure_topics(bootstrap, topics.specs(PARTITIONS))
-    fill(bootstrap, topics.events, events)
-    command = [
-        sys.executable, "-m", "features.worker", "benchmarks.features", bootstrap,
-        str(folder / "home"), "--name", topics.name, "--no-online",
-    ]  # fmt: skip
-    live = watch(command, bootstrap, topics.group("features"), topics.events, events, folder)
-
-    cpu = time.process_time()
-    report = Replay(bootstrap, topics, DEFINITION, EVENTS).run()
-    replayed_cpu_s = time.process_time() - cpu
-    if not report.identical:
-        raise SystemExit(f"the replay differs from what was emitted live: {report.mismatches}")
-    return {
-        "plain_faust_per_core": round(plain),
-        "live_per_core": round(live["per_core"]),
-        "live_per_s": round(live["per_s"]),
-        "replay_features_per_s": round(report.events_per_s),
-        "replay_and_compare_per_core": round(report.events / replayed_cpu_s),
-        "live_times_plain_faust": round(live["per_core"] / plain, 1),
-        "events": events,
-    }
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--events", type=int, default=1_000_000, help="for ours and Flink")
+    parser.add_argument("--peer-events", type=int, default=120_000, help="for Quix and Bytewax")
+    parser.add_argument("--faust-events", type=int, default=16_000, help="for plain Faust")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
+    parser.add_argument(
+        "--peers-folder", type=Path, default=Path.home() / ".cache" / "kappa" / "peers",
+        help="where the peers' environments are kept",
+    )  # fmt: skip
+    parser.add_argument("--pipeline", action="append", default=[], help="module:attribute")
+    parser.add_argument("--data", action="append", default=[], type=Path, help="of that pipeline")
+    parser.add_argument("--definition", action="append", default=[], choices=sorted(EXAMPLES))
+    parser.add_argument(
+        "--data-root", type=Path, default=ROOT.parent / "shared" / "data",
+        help="holds the data folders of the examples",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=int, help="records of a pipeline's data at most")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if len(options.pipeline) != len(options.data):
+        parser.error("give one --data for each --pipeline")
+    for name in options.definition:
+        spec, data = EXAMPLES[name]
+        options.pipeline.append(spec)
+        options.data.append(options.data_root / data)
+    return options
 
 
-def fill(bootstrap: str, topic: str, n: int) -> None:
-    """Append ``n`` payments to a topic."""
-    rng = np.random.default_rng(7)
-    cards, amounts = rng.integers(0, CARDS, n).tolist(), rng.exponential(40, n).tolist()
-    times = (1_700_000_000_000 + np.cumsum(rng.integers(0, 20, n))).tolist()
-    client = producer(
-        bootstrap, partitioner="murmur2_random", linger_ms=5, queue_buffering_max_messages=2 * n
-    )
-    for i, (card, amount, ts) in enumerate(zip(cards, amounts, times, strict=True)):
-        value = (
-            f'{{"event_id":"e{i:09d}","card":"c{card:05d}","amount":{amount:.2f},'
-            f'"country":"DE","channel":"web","ts":{ts}}}'
-        )
-        client.produce(topic, value.encode(), f"c{card:05d}".encode(), timestamp=ts)
-    if client.flush(120):
-        raise SystemExit(f"the broker did not take the payments for {topic}")
+def measure(bootstrap: str, folder: Path, options: argparse.Namespace) -> Results:
+    """Return all figures; one after the other, so that none disturbs another."""
+    results, name = Results(), f"bench{uuid4().hex[:8]}"
+    same = ours.Log("benchmarks.payments:same", name, options.events)
+    rich = ours.Log("benchmarks.payments:rich", name, options.events)
+    topic = same.pipeline().topics.events
+    for log in (same, rich):
+        ensure_topics(bootstrap, log.pipeline().topic_specs)
+    say(f"filling {topic} with {options.events:,} payments")
+    payments.fill(bootstrap, topic, options.events)
+
+    for peer in options.peers:
+        if peer == "flink":
+            measure_flink(bootstrap, topic, folder, options, results)
+        else:
+            measure_python_peer(peer, bootstrap, topic, folder, options, results)
+    measure_ours(bootstrap, same, folder, "ours", results)
+    measure_ours(bootstrap, rich, folder, "ours_6_features", results)
+    for spec, data in zip(options.pipeline, options.data, strict=True):
+        measure_pipeline(bootstrap, spec, data, folder, options.limit, results)
+    compare(results.figures)
+    return results
 
 
-def watch(
-    command: list[str], bootstrap: str, group: str, topic: str, n: int, folder: Path
-) -> dict[str, float]:
-    """Run a worker until it has committed everything; return its rates after the warm-up."""
-    positions = PositionReader(bootstrap)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with (folder / "worker.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+def measure_python_peer(
+    name: str,
+    bootstrap: str,
+    topic: str,
+    folder: Path,
+    options: argparse.Namespace,
+    results: Results,
+) -> None:
+    """Add the rates of a Python peer, or why there are none."""
+    peer = PYTHON_PEERS[name]
+    events = min(options.faust_events if name == "faust" else options.peer_events, options.events)
     try:
-        start = end = None
-        while end is None:
-            if process.poll() is not None:
-                raise SystemExit((folder / "worker.log").read_text())
-            done = sum(positions.committed(group).get(topic, {}).values())
-            times = psutil.Process(process.pid).cpu_times()
-            reading = (done, time.perf_counter(), times.user + times.system)
-            if start is None and done >= WARM_UP * n:
-                start = reading
-            if done >= n:
-                end = reading
-            time.sleep(0.02)
-        if start is None or end[0] == start[0]:
-            raise SystemExit("too few events to measure: take more --events")
-        return {
-            "per_s": (end[0] - start[0]) / (end[1] - start[1]),
-            "per_core": (end[0] - start[0]) / (end[2] - start[2]),
-        }
-    finally:
-        process.kill()
-        process.wait()
-        positions.close()
+        python = environments.interpreter(peer, options.peers_folder, say)
+        say(f"{name}: {events:,} events")
+        measured = environments.measure(
+            peer, python, bootstrap, topic, events, int(WARM_UP * events), folder
+        )
+    except PeerSkippedError as error:
+        results.skipped[name] = str(error)
+        return
+    results.add(name, measured.rates)
+    results.versions |= {f"{name}:{k}": v for k, v in measured.versions.items()}
 
 
-def plain_faust_rate(bootstrap: str, topic: str, n: int, folder: Path) -> float:
-    """Return the events per second of one core of a plain agent, by its own clock."""
-    command = [sys.executable, __file__, "--plain-faust", bootstrap, topic, str(n), str(folder)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    rates = [line for line in ended.stderr.splitlines() if line.startswith("per core ")]
-    if not rates:
-        raise SystemExit(f"the plain agent did not end in order:\n{ended.stderr[-2000:]}")
-    return float(rates[0].removeprefix("per core "))
+def measure_flink(
+    bootstrap: str, topic: str, folder: Path, options: argparse.Namespace, results: Results
+) -> None:
+    """Add the rates of both Flink queries, or why there are none."""
+    try:
+        command = flink.prepare(options.peers_folder / f"flink-{flink.VERSION}", say)
+    except PeerSkippedError as error:
+        results.skipped["flink"] = str(error)
+        return
+    results.versions["flink"] = flink.VERSION
+    empty = f"{topic}.empty"
+    ensure_topics(bootstrap, [TopicSpec(empty, payments.PARTITIONS, KEEP_FOREVER)])
+    for query in flink.QUERIES:
+        sink = f"{topic}.{query}"
+        ensure_topics(bootstrap, [TopicSpec(sink, payments.PARTITIONS, KEEP_FOREVER)])
+        say(f"flink {query}: {options.events:,} events, {len(flink.RUNS)} jobs")
+        try:
+            sql = flink.script(query, bootstrap, topic, empty, sink)
+            measured = flink.measure(command, sql, folder, options.events)
+        except PeerSkippedError as error:
+            results.skipped[f"flink_{query}"] = str(error)
+            continue
+        for kind, rates in measured.items():
+            results.add(f"flink_{query}_{kind}", rates)
 
 
-def plain_faust(bootstrap: str, topic: str, events: str, folder: str) -> None:
-    """Run Faust as its documentation shows: one agent, one hopping table, an event at a time."""
-    import faust
+def measure_ours(bootstrap: str, log: ours.Log, folder: Path, name: str, results: Results) -> None:
+    """Add the rates of ours, live and in replay."""
+    say(f"{name}: {log.events:,} events live")
+    results.add(f"{name}_live", ours.live(bootstrap, log, folder / name))
+    say(f"{name}: {log.events:,} events in replay")
+    results.add(f"{name}_replay", ours.replayed(bootstrap, log))
 
-    n = int(events)
-    app = faust.App(
-        topic,
-        broker=f"aiokafka://{bootstrap}",
-        store="memory://",
-        datadir=f"{folder}/faust",
-        topic_partitions=PARTITIONS,
-        broker_max_poll_records=5_000,
-        consumer_auto_offset_reset="earliest",
-        web_enabled=False,
-        autodiscover=False,
-        topic_disable_leader=True,
-    )
-    table: Any = app.Table("sums", default=float, partitions=PARTITIONS).hopping(
-        300, 60, expires=3600
-    )
-    warm = int(WARM_UP * n)
 
-    async def sums(stream: Any) -> None:
-        seen, started = 0, 0.0
-        async for event in stream:
-            table[event["card"]] += event["amount"]
-            seen += 1
-            if seen == warm:
-                started = time.process_time()
-            elif seen == n:
-                rate = (n - warm) / (time.process_time() - started)
-                os.write(2, f"per core {rate}\n".encode())  # Faust has taken stdout and stderr
-                os._exit(0)
+def measure_pipeline(
+    bootstrap: str, spec: str, data: Path, folder: Path, limit: int | None, results: Results
+) -> None:
+    """Add the rates of ours with a pipeline's own definition and data, or why there are none."""
+    name = spec.partition(":")[0].rpartition(".")[2]
+    if not data.exists():
+        results.skipped[name] = f"there is no {data}"
+        return
+    say(f"{name}: filling its topics from {data}")
+    log = ours.fill(bootstrap, spec, data, f"{name}{uuid4().hex[:8]}", limit)
+    results.figures[f"{name}_events"] = log.events
+    measure_ours(bootstrap, log, folder, name, results)
 
-    app.agent(app.topic(topic, key_type=bytes, value_serializer="json"), name="sums")(sums)
-    faust.Worker(app, loglevel="warn").execute_from_commandline()
+
+def compare(figures: dict[str, float]) -> None:
+    """Add how many times ours is as fast as its peers, where both were measured.
+
+    Replay is compared with the quickest Flink job of all, live with the quickest that writes to
+    Kafka too.
+    """
+    replay, live = figures["ours_replay_per_core"], figures["ours_live_per_core"]
+
+    def best(names: list[str]) -> float | None:
+        return max((figures[name] for name in names if name in figures), default=None)
+
+    python = best([f"{name}_per_core" for name in PYTHON_PEERS])
+    to_kafka = best([f"flink_{query}_warm_per_core" for query in flink.QUERIES])
+    quickest = best([n for n in figures if n.startswith("flink_") and n.endswith("_per_core")])
+    if python is not None:
+        figures["replay_times_best_python_peer"] = round(replay / python, 2)
+        figures["live_times_best_python_peer"] = round(live / python, 2)
+    if "faust_per_core" in figures:
+        figures["live_times_plain_faust"] = round(live / figures["faust_per_core"], 1)
+    if quickest is not None:
+        figures["replay_times_flink"] = round(replay / quickest, 2)
+    if to_kafka is not None:
+        figures["live_times_flink_to_kafka"] = round(live / to_kafka, 2)
+
+
+def say(text: str) -> None:
+    """Show progress; standard output is for the results."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,31 +14,50 @@ def report(
     goals: Mapping[str, float],
     packages: tuple[str, ...],
     as_json: bool,
+    skipped: Mapping[str, str] | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> None:
     """Print figures beside their goals (a figure meets its goal at or above it), and the versions.
 
-    With ``as_json`` the last line is one object: figures, goals, goals_met, versions.
+    With ``as_json`` the last line is one object: figures, goals, goals_met, skipped, versions.
+
+    Args:
+        title: above the table.
+        figures: name → value.
+        goals: name of a figure → the least that is wanted. A goal whose figure is not there is
+            shown as not measured, and is not met.
+        packages: distributions of this environment whose versions are told.
+        as_json: whether the object is printed too.
+        skipped: what was not measured → why; shown in the table.
+        versions: of what lives elsewhere.
     """
     from rich.console import Console
     from rich.table import Table
 
-    versions = _versions(packages)
-    caption = ", ".join(f"{name} {number}" for name, number in versions.items())
+    skipped = skipped or {}
+    told = _versions(packages) | dict(versions or {})
+    caption = ", ".join(f"{name} {number}" for name, number in told.items())
     table = Table(title=title, caption=caption)
-    table.add_column("figure")
+    table.add_column("figure", overflow="fold")
     for column in ("value", "goal"):
         table.add_column(column, justify="right")
     for name, value in figures.items():
         goal = goals.get(name)
         met = "" if goal is None else f"≥ {goal:,.0f} {'met' if value >= goal else 'MISSED'}"
         table.add_row(name, f"{value:,.1f}" if value < 1_000 else f"{value:,.0f}", met)
+    for name, goal in goals.items():
+        if name not in figures:
+            table.add_row(name, "not measured", f"≥ {goal:,.0f} MISSED")
+    for name, why in skipped.items():
+        table.add_row(name, f"skipped: {why}", "")
     Console().print(table)
     if as_json:
         summary: dict[str, Any] = {
             "figures": dict(figures),
             "goals": dict(goals),
-            "goals_met": all(figures[name] >= goal for name, goal in goals.items()),
-            "versions": versions,
+            "goals_met": all(figures.get(name, -1.0) >= goal for name, goal in goals.items()),
+            "skipped": dict(skipped),
+            "versions": told,
         }
         print(json.dumps(summary))
 

@@ -28,8 +28,11 @@ def run(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_features_beside_plain_faust() -> None:
-    report = run("features", "--events", "20000", "--faust-events", "2000")
-    assert report["figures"]
+    report = run("features", "--events", "20000", "--faust-events", "2000", "--peers", "faust")
+    assert {"faust_per_core", "ours_live_per_core", "ours_replay_per_core"} <= set(
+        report["figures"]
+    )
+    assert report["figures"]["live_times_plain_faust"] > 1
 
 
 def test_inference() -> None:
