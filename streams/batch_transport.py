@@ -28,6 +28,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.batch import LogBatch
+from streams.collector import spare_what_stays
 
 TRACEPARENT = "traceparent"
 MAX_RECORDS = 4_000
@@ -202,6 +203,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         bounds = await thread.call_thread(thread.bounds, self.topic)
         offsets = await self.owner.assigned(bounds)
         await thread.call_thread(thread.seek_to, self.topic, offsets)
+        spare_what_stays()  # the states of the partitions among it
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Stop the flow, then have the owner let go."""

@@ -19,7 +19,7 @@ from streams.byte_columns import ByteColumn
 from streams.clock import ManualClock
 from streams.errors import BrokerError
 from streams.kafka_client import consumer
-from streams.record_batch import encode_batches
+from streams.record_batch import RecordBatch, encode_batches
 from streams.replay import offset_bounds
 from streams.topics import Topics, dead_letter_topic
 from tests.features.payments import DEFINITION, PAYMENTS, payments, prepared
@@ -115,17 +115,17 @@ def test_a_refused_row_fails_its_batch_and_all_that_follow(
     bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = prepared(bootstrap, f"emit{uuid4().hex[:8]}")
-    make, calls = emission._feature_records, 0
+    calls = 0
 
-    def second_too_large(*columns: object) -> object:
+    def second_too_large(*columns: Any, **options: Any) -> list[RecordBatch]:
         nonlocal calls
         calls += 1
         if calls == 2:
             large = ByteColumn.of([b"x" * (2 << 20)])
             return encode_batches(large, large, np.array([1]))
-        return make(*columns)  # type: ignore[arg-type]
+        return encode_batches(*columns, **options)
 
-    monkeypatch.setattr(emission, "_feature_records", second_too_large)
+    monkeypatch.setattr(emission, "encode_batches", second_too_large)
     batches = [processed(topics, 1, 50 * i, 50, bad=False) for i in range(3)]
     first, second, third = emit(bootstrap, topics, [(batch, {}) for batch in batches])
     assert first is None
