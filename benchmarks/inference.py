@@ -60,7 +60,7 @@ class Drained(threading.Event):
 
     def is_set(self) -> bool:
         """Return whether all partitions are at their end."""
-        at = {p: position.next_offset for p, position in self._hop.positions.items()}
+        at = {p: position.next_offset for (_, p), position in self._hop.positions.items()}
         now = (time.perf_counter(), time.process_time())
         if self._began is None and len(at) == len(self._ends):
             self._began = now
@@ -201,8 +201,9 @@ def package(folder: Path, rows: FeatureRows) -> Predict:
 def hop_of(bootstrap: str, topics: Topics, group: str) -> tuple[TransactionalHop, Drained]:
     """Return a connection of a new group and what tells that it is done."""
     hop = TransactionalHop(
-        bootstrap, topics.features, f"{topics.name}.{group}", "w0", max_batch=MAX_BATCH
-    )
+        bootstrap, topics.predictions, [topics.features], f"{topics.name}.{group}", "w0",
+        max_batch=MAX_BATCH,
+    )  # fmt: skip
     bounds = offset_bounds(bootstrap, topics.features, PARTITIONS)
     return hop, Drained(hop, {p: end for p, (_, end) in bounds.items()})
 
@@ -225,7 +226,8 @@ def copy(bootstrap: str, topics: Topics) -> Drained:
             for stretch in taken.stretches
         ]
         if taken.reached:
-            hop.commit(outgoing, {p: Position(offset) for p, offset in taken.reached.items()})
+            hop.commit(outgoing, {at: Position(offset) for at, offset in taken.reached.items()})
+        hop.read({(topics.features, p): Position(0) for p in hop.held})
     hop.close()
     return drained
 
@@ -238,8 +240,8 @@ def answer(bootstrap: str, topics: Topics, group: str, model: Predict | None) ->
         router.follow([Registered(1, "c", "", "", {}, {}, None), StageChanged(1, "live", "")])
     control = ControlFollower(bootstrap, topics.models)
     worker = InferenceWorker(
-        hop, topics, pipeline.features, pipeline.events, router, control,
-        ControlWriter(bootstrap), "inference", SystemClock(),
+        bootstrap, hop, topics, pipeline.definitions, pipeline.events, pipeline.labels, router,
+        control, ControlWriter(bootstrap), "inference", SystemClock(),
     )  # fmt: skip
     worker.run(drained)
     hop.close()

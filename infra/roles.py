@@ -43,12 +43,13 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         run_inference(
             bootstrap,
             pipeline.topics,
-            pipeline.features,
+            pipeline.definitions,
             pipeline.events,
             pipeline.model,
             home,
             "shadow" if role == "shadow" else "inference",
             worker=worker_name(role, settings),
+            labels=pipeline.labels,
         )
     elif role == "monitor":
         from serving.monitor import run_monitor

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,22 @@ import structlog
 from features.definition import Definition
 from features.records import FeatureCodec
 from serving.answers import AnswerCodec, Questions, checked_scores, not_answered, questions
+from serving.reading import Reading, sources_of
 from serving.router import Answering, Loader, Role, Router, packaged_models
-from serving.stretches import Outgoing, Position, Taken
+from serving.seeking import finder
+from serving.stretches import Outgoing, Place, Position, Taken
+from serving.switching import Switch
 from serving.transaction import TransactionalHop
 from streams.clock import Clock, SystemClock
 from streams.control import ControlFollower, ControlWriter, decode_model_events
-from streams.stream import EventStream
+from streams.errors import BrokerError
+from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+from streams.wire import Positions
 from training.spec import Model
+
+POLL_S = 0.1
+SETTLE_S = 60.0
 
 _LOG = structlog.get_logger(__name__)
 
@@ -35,9 +45,11 @@ class InferenceWorker:
     """Consume → decode → predict → produce, one transaction per micro-batch.
 
     Args:
-        hop: the connection to the features topic, see :class:`TransactionalHop`.
+        bootstrap: the brokers.
+        hop: the connection to the features topics, see :class:`TransactionalHop`.
         topics: the pipeline's topics.
-        definition, events: what the feature records look like.
+        definitions: what the feature records look like; the first answers until a cut-over.
+        events, labels: the streams that they are made of.
         router: which versions answer.
         control: the control log; caught up with before the first batch.
         writer: where activations are announced.
@@ -46,10 +58,12 @@ class InferenceWorker:
 
     def __init__(
         self,
+        bootstrap: str,
         hop: TransactionalHop,
         topics: Topics,
-        definition: Definition,
+        definitions: Sequence[Definition],
         events: EventStream,
+        labels: LabelStream | None,
         router: Router,
         control: ControlFollower,
         writer: ControlWriter,
@@ -58,57 +72,134 @@ class InferenceWorker:
     ) -> None:
         self._hop, self._topics, self._router = hop, topics, router
         self._control, self._writer, self._clock = control, writer, clock
-        self._features = FeatureCodec(definition, events)
-        self._answers = AnswerCodec(
-            features_topic=topics.features,
-            topic=topics.predictions if role == "inference" else topics.shadow,
-            source=f"/{topics.name}/{role}",
-            definition=definition.version,
-        )
+        self._role = role
+        sources = sources_of(topics, definitions, events, labels)
+        self._reading = Reading(sources, definitions[0].version, finder(bootstrap))
+        self._switch = Switch(bootstrap, topics, events.partitions, hop.worker)
+        self._version_of = {source.topic: version for version, source in sources.items()}
+        self._features = {d.version: FeatureCodec(d, events, labels) for d in definitions}
+        self._answers = {
+            version: AnswerCodec(
+                features_topic=source.topic,
+                topic=topics.predictions if role == "inference" else topics.shadow,
+                source=f"/{topics.name}/{role}",
+                definition=version,
+            )
+            for version, source in sources.items()
+        }
+        self._assignments = 0
 
     def run(self, stop: threading.Event) -> None:
         """Answer until ``stop`` is set; the batch at hand is finished first.
 
         Raises:
             BrokerError: the broker can't be reached or refuses repeatedly.
-            StateError: the features topic holds what no feature worker of this definition wrote.
+            StateError: a features topic holds what no feature worker of its definition wrote.
+            ConfigurationError: the definition that answers is not declared.
         """
-        self._router.follow(decode_model_events(self._control.catch_up()))
+        self._follow(self._control.catch_up())
+        self._switch.check_first(self._reading, self._topics.group(self._role))
         while not stop.is_set():
             taken = self._hop.take()
-            self._router.follow(decode_model_events(self._control.poll()))
+            self._follow(self._control.poll())
+            if self._hop.assignments != self._assignments:
+                self._settle()
+            if not self._obey():
+                continue  # what was taken is read again
             self._announce()
             if taken.reached:
                 self._answer(taken)
+            self._read()
+
+    def _follow(self, values: list[bytes]) -> None:
+        self._router.follow(decode_model_events(values))
+        self._reading.cutovers = self._router.rollout.cutovers
+
+    def _settle(self) -> None:
+        """Wait until the control log says all that the committed positions know of."""
+        self._assignments = self._hop.assignments
+        self._follow(self._control.catch_up())
+        deadline_s = time.monotonic() + SETTLE_S
+        for (_, partition), at in self._hop.committed.items():
+            while self._reading.cutovers.reached(partition) < at.change:
+                if time.monotonic() > deadline_s:
+                    raise BrokerError(
+                        f"{self._topics.models}: partition {partition} has answered the order "
+                        f"{at.change} of another definition, which does not show in the log for "
+                        f"{SETTLE_S:.0f} s; start the worker again, and see that the log is whole"
+                    )
+                self._follow(self._control.poll(POLL_S))
+
+    def _obey(self) -> bool:
+        """Answer the orders of another definition; return False where that failed."""
+        if self._role != "inference":
+            return True
+        said = self._switch.answers(self._reading, self._hop)
+        if not said.events:
+            return True
+        if not self._hop.commit([said.outgoing], said.reached):
+            return False
+        self._router.follow(said.events)
+        self._reading.cutovers = self._router.rollout.cutovers
+        return True
+
+    def _read(self) -> None:
+        hop = self._hop
+        if self._role == "inference":
+            hop.read(self._reading.wanted(hop.held, hop.committed, hop.positions))
+        else:
+            shadows: dict[int, list[Positions]] = {}
+            for chosen in self._router.answering:
+                shadows.setdefault(chosen.definition, []).append(chosen.since)
+            wanted = self._reading.wanted_in_shadow(hop.held, hop.committed, hop.positions, shadows)
+            hop.read(wanted)
 
     def _announce(self) -> None:
         # Every batch is committed before the next is taken, so what the hop holds as positions are
         # exactly the first offsets which the versions that answer now will answer.
-        positions = {p: at.next_offset for p, at in self._hop.positions.items()}
-        for event in self._router.to_announce(positions):
-            self._writer.append_model_event(self._topics.models, event)
-            self._router.follow([event])
-            _LOG.info("answering", version=event.version, stage=event.stage, since=event.positions)
+        positions: dict[int, dict[int, int]] = {}
+        for (topic, partition), at in self._hop.positions.items():
+            positions.setdefault(self._version_of[topic], {})[partition] = at.next_offset
+        for definition, offsets in positions.items():
+            for event in self._router.to_announce(offsets, definition):
+                self._writer.append_model_event(self._topics.models, event)
+                self._router.follow([event])
+                _LOG.info(
+                    "answering", version=event.version, stage=event.stage, since=event.positions
+                )
 
     def _answer(self, taken: Taken) -> None:
-        answered = {p: at.answered for p, at in self._hop.positions.items()}
-        asked: list[Questions] = []
+        reached: dict[Place, Position] = {}
+        asked: list[tuple[int, Questions]] = []
+        for place, offset in taken.reached.items():
+            change = self._reading.cutovers.reached(place[1])
+            reached[place] = replace(self._hop.positions[place], next_offset=offset, change=change)
         for stretch in taken.stretches:
             log = stretch.log
-            every = questions(self._features.decode(log), log.offsets, stretch.headers)
-            sources, before = every.rows.source_offsets, answered[log.partition]
-            asked.append(every.select(not_answered(sources, before)))
-            answered[log.partition] = max(before, int(sources.max()))
-        reached = {p: Position(offset, answered[p]) for p, offset in taken.reached.items()}
+            version, place = self._version_of[log.topic], (log.topic, log.partition)
+            every = questions(self._features[version].decode(log), log.offsets, stretch.headers)
+            end = self._reading.passed(version, every.rows) if self._role == "inference" else None
+            if end is not None:
+                reached[place] = replace(reached[place], next_offset=int(log.offsets[end]))
+                every = every.select(np.arange(len(every)) < end)
+            if len(every):
+                sources, before = every.rows.source_offsets, reached[place].answered
+                new = not_answered(sources, before)
+                if self._role == "inference":
+                    new &= self._reading.answers(version, every.rows)
+                asked.append((version, every.select(new)))
+                answered = max(before, int(sources.max()))
+                reached[place] = replace(reached[place], answered=answered)
         self._hop.commit(self._predictions(asked), reached)
 
-    def _predictions(self, asked: list[Questions]) -> list[Outgoing]:
+    def _predictions(self, asked: list[tuple[int, Questions]]) -> list[Outgoing]:
         """Return the answers of all that answer; a model that fails must not stop the others."""
         while True:
             made: list[Outgoing] = []
             for chosen in self._router.answering:
+                mine = [due for version, due in asked if version == chosen.definition]
                 try:
-                    made += [self._by(chosen, due) for due in _due(asked, chosen)]
+                    made += [self._by(chosen, due) for due in _due(mine, chosen)]
                 except Exception as error:
                     self._router.set_aside(chosen.version, error)
                     self._announce()
@@ -119,7 +210,8 @@ class InferenceWorker:
     def _by(self, chosen: Answering, due: Questions) -> Outgoing:
         scores = checked_scores(chosen.predict, due.rows)
         now_ms = self._clock.now_ms()
-        return self._answers.encode(due, scores, chosen.version, chosen.stage, now_ms)
+        answers = self._answers[chosen.definition]
+        return answers.encode(due, scores, chosen.version, chosen.stage, now_ms)
 
 
 def _due(asked: list[Questions], chosen: Answering) -> Iterator[Questions]:
@@ -134,7 +226,7 @@ def _due(asked: list[Questions], chosen: Answering) -> Iterator[Questions]:
 def run_inference(
     bootstrap: str,
     topics: Topics,
-    definition: Definition,
+    definitions: Sequence[Definition],
     events: EventStream,
     model: Model,
     home: Path,  # noqa: ARG001 - packages are named by whole URIs
@@ -142,6 +234,7 @@ def run_inference(
     worker: str = "inference-0",
     max_batch: int = 10_000,
     *,
+    labels: LabelStream | None = None,
     load: Loader | None = None,
     transactional: bool = True,
     clock: Clock | None = None,
@@ -150,6 +243,7 @@ def run_inference(
     """Run a worker of ``role`` until SIGTERM or SIGINT (or ``stop``), then end cleanly.
 
     Args:
+        definitions: all that the pipeline declares; the first answers until a cut-over.
         home: the folder of the pipeline's state.
         worker: the worker's lasting name, one per process of the role.
         max_batch: records per transaction at most.
@@ -159,20 +253,25 @@ def run_inference(
     Raises:
         BrokerError: the broker can't be reached or refuses repeatedly.
         StateError: the features topic holds what no feature worker of this definition wrote.
+        ConfigurationError: the definition that answers is not declared, or not as the first.
     """
-    router = Router(role, worker, model.prior, load or packaged_models())
+    versions = [definition.version for definition in definitions]
+    router = Router(role, worker, model.prior, load or packaged_models(), versions)
     control, writer = ControlFollower(bootstrap, topics.models), ControlWriter(bootstrap)
+    inputs = [source.topic for source in sources_of(topics, definitions, events, labels).values()]
     hop = TransactionalHop(
         bootstrap,
-        topics.features,
+        topics.predictions if role == "inference" else topics.shadow,
+        inputs,
         topics.group(role),
         worker,
         max_batch=max_batch,
         transactional=transactional,
     )
     answering = InferenceWorker(
-        hop, topics, definition, events, router, control, writer, role, clock or SystemClock()
-    )
+        bootstrap, hop, topics, definitions, events, labels, router, control, writer, role,
+        clock or SystemClock(),
+    )  # fmt: skip
     try:
         with _until_signal(stop or threading.Event()) as stopped:
             answering.run(stopped)

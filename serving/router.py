@@ -5,7 +5,7 @@ The worker that uses it asks between two batches, so a version answers whole bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from features.records import FeatureRows
 from serving.answers import Predict
 from streams.rollout import Rollout
-from streams.wire import Activated, ModelEvent, Positions, Registered, Stage, StageChanged
+from streams.wire import (
+    Activated,
+    DefinitionChanged,
+    ModelEvent,
+    Positions,
+    Registered,
+    Stage,
+    StageChanged,
+)
 
 Role = Literal["inference", "shadow"]
 Loader = Callable[[Registered], Predict]
@@ -27,42 +35,59 @@ _LOG = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """A version that answers; ``since`` are the first features offsets it does (absent: any)."""
+    """A version that answers the features of ``definition``; ``since`` are the first features
+    offsets it does (absent: any)."""
 
     version: int
     stage: Stage
     predict: Predict
     since: Positions
+    definition: int = 1
 
 
 class Router:
-    """Says which versions answer for a role: the live one, or all that are in shadow.
+    """Says which versions answer for a role: on each definition the live one, or all in shadow.
+
+    A version answers the features of the definition that it was trained on, and no others.
 
     A version that can't be loaded, or fails while answering, is set aside with an error in the log;
     live goes to the version that was live before, at last to the prior (version 0). It is tried
     again when it is registered anew, or after a restart.
     """
 
-    def __init__(self, role: Role, worker: str, prior: float, load: Loader) -> None:
+    def __init__(
+        self,
+        role: Role,
+        worker: str,
+        prior: float,
+        load: Loader,
+        definitions: Sequence[int] = (1,),
+    ) -> None:
         self._role, self._worker, self._load = role, worker, load
-        self._prior = Answering(0, "live", prior_model(prior), {})
-        self._rollout = Rollout()
-        self._lives: list[int] = []
+        self._definitions = tuple(definitions)
+        self._prior = prior_model(prior)
+        self.rollout = Rollout()
+        self._lives: dict[int, list[int]] = {}
         self._failed: set[int] = set()
         self._loaded: dict[int, Predict] = {}
         self._activated: dict[tuple[int, Stage], dict[str, Positions]] = {}
-        self._answering: list[Answering] = [self._prior] if role == "inference" else []
+        self._answering: list[Answering] = []
+        self._choose()
 
     @property
     def answering(self) -> list[Answering]:
-        """The versions that answer now, by number."""
+        """The versions that answer now, by definition and number."""
         return self._answering
+
+    def of(self, definition: int) -> list[Answering]:
+        """Return the versions that answer the features of a definition."""
+        return [chosen for chosen in self._answering if chosen.definition == definition]
 
     def follow(self, events: Iterable[ModelEvent]) -> None:
         """Take in what the control log says next, in log order, and load what is new."""
-        before = self._rollout
+        before = self.rollout
         for event in events:
-            self._rollout = self._rollout.apply(event)
+            self.rollout = self.rollout.apply(event)
             match event:
                 case Registered():
                     self._failed.discard(event.version)
@@ -70,34 +95,40 @@ class Router:
                 case StageChanged():
                     # What was activated in an earlier turn of this stage counts no more.
                     self._activated.pop((event.version, event.stage), None)
-                    if event.stage == "live":
-                        self._lives.append(event.version)
+                    of = self.rollout.versions.get(event.version)
+                    if event.stage == "live" and of is not None:
+                        self._lives.setdefault(of.definition, []).append(event.version)
+                case DefinitionChanged() if self.rollout.cutovers.orders[-1:] == (event,):
+                    self._activated.pop((event.model_version, "live"), None)
+                    self._lives.setdefault(event.definition, []).append(event.model_version)
                 case Activated():
                     turn = self._activated.setdefault((event.version, event.stage), {})
                     turn[event.worker] = event.positions
                 case _:
                     pass
-        if self._rollout is not before:
+        if self.rollout is not before:
             self._choose()
 
     def set_aside(self, version: int, reason: Exception) -> None:
         """Stop answering with ``version``, which failed."""
         _LOG.error("model version set aside", version=version, role=self._role, error=str(reason))
         self._failed.add(version)
+        before = {chosen.version for chosen in self._answering}
         self._choose()
         for chosen in self._answering:  # a fall-back begins a new turn of that version
-            if self._role == "inference":
+            if chosen.version not in before:
                 self._activated.pop((chosen.version, chosen.stage), None)
 
-    def to_announce(self, positions: Mapping[int, int]) -> list[Activated]:
+    def to_announce(self, positions: Mapping[int, int], definition: int = 1) -> list[Activated]:
         """Return what the control log does not say yet of the versions that answer.
 
-        ``positions`` are the next features offsets of the assigned partitions. A partition that
-        came from another worker, which had announced the version for it, needs no new record.
+        ``positions`` are the next offsets of the partitions read of the definition's features. A
+        partition that came from another worker, which had announced the version for it, needs no
+        new record.
         """
         if not positions:
             return []
-        news = (self._news(a, positions) for a in self._answering if a.version)
+        news = (self._news(a, positions) for a in self.of(definition) if a.version)
         return [event for event in news if event is not None]
 
     def _news(self, chosen: Answering, positions: Mapping[int, int]) -> Activated | None:
@@ -115,29 +146,34 @@ class Router:
 
     def _choose(self) -> None:
         if self._role == "inference":
-            chosen = [self._live()]
+            chosen = [self._live(definition) for definition in self._definitions]
         else:
-            shadows = sorted(self._rollout.shadows.items())
-            tried = ((v, since, self._model(v)) for v, since in shadows)
-            chosen = [Answering(v, "shadow", m, since) for v, since, m in tried if m is not None]
+            chosen = [a for v in sorted(self.rollout.shadows) if (a := self._shadow(v)) is not None]
         self._answering = chosen
         # The version before the live one stays at hand, to fall back on.
-        keep = {a.version for a in chosen} | set(self._lives[-2:])
+        keep = {a.version for a in chosen}.union(*(lives[-2:] for lives in self._lives.values()))
         self._loaded = {v: model for v, model in self._loaded.items() if v in keep}
 
-    def _live(self) -> Answering:
-        for version in reversed(self._lives):
-            model = self._model(version)
+    def _live(self, definition: int) -> Answering:
+        for version in reversed(self._lives.get(definition, [])):
+            model = self._prior if version == 0 else self._model(version)
             if model is not None:
-                return Answering(version, "live", model, {})
-        return self._prior
+                return Answering(version, "live", model, {}, definition)
+        return Answering(0, "live", self._prior, {}, definition)
+
+    def _shadow(self, version: int) -> Answering | None:
+        definition = self.rollout.versions[version].definition
+        model = self._model(version) if definition in self._definitions else None
+        if model is None:
+            return None
+        return Answering(version, "shadow", model, self.rollout.shadows[version], definition)
 
     def _model(self, version: int) -> Predict | None:
         if version in self._failed:
             return None
         if version not in self._loaded:
             try:
-                self._loaded[version] = self._load(self._rollout.versions[version])
+                self._loaded[version] = self._load(self.rollout.versions[version])
             except Exception as error:  # whatever is wrong with a package, answers must go on
                 _LOG.error("model version not loaded", version=version, error=repr(error))
                 self._failed.add(version)

@@ -10,18 +10,21 @@ A position carries, in the metadata of the committed offset, the last *source* o
 answered. The producer of the input may emit a stretch again after a crash; what stands at or
 before that source offset is not answered twice, and as it commits with the answers, no crash
 parts them.
+
+Members share the partitions of the topic they write. What they read for a partition may change
+while they hold it, from one version of the features to the next: so they never subscribe to what
+they read, and all of the group's positions are there for whoever holds the partition.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 
 import structlog
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
@@ -29,7 +32,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from serving.stretches import Outgoing, Position, Record, Taken, sort_out
+from serving.stretches import Outgoing, Place, Position, Record, Taken, sort_out
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
 
@@ -48,7 +51,12 @@ _LOG = structlog.get_logger(__name__)
 
 
 class TransactionalHop:
-    """Reads ``topic`` as a member of ``group`` and answers in transactions.
+    """Answers into ``topic`` as a member of ``group``, in transactions.
+
+    ``inputs`` are all topics that may be read, with as many partitions as ``topic``. After an
+    assignment (``assignments`` counts them) nothing is read: ``held`` are the partitions,
+    ``committed`` says where the group stands in the inputs, and :meth:`read` begins. ``positions``
+    is what is read, and up to where it is answered.
 
     ``worker`` names the member for good: a restarted worker takes its partitions over at once
     (static membership; the classic protocol, as the newer one keeps them from a member that was
@@ -64,6 +72,7 @@ class TransactionalHop:
         self,
         bootstrap: str,
         topic: str,
+        inputs: Sequence[str],
         group: str,
         worker: str,
         *,
@@ -72,9 +81,12 @@ class TransactionalHop:
         transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
         transactional: bool = True,
     ) -> None:
-        self.positions: dict[int, Position] = {}
-        self._bootstrap, self._topic = bootstrap, topic
-        self._group, self._worker = group, worker
+        self.assignments = 0
+        self.held: list[int] = []
+        self.positions: dict[Place, Position] = {}
+        self.committed: dict[Place, Position] = {}
+        self._bootstrap, self._topic, self.inputs = bootstrap, topic, tuple(inputs)
+        self._group, self.worker = group, worker
         self._max_batch, self._max_wait_s = max_batch, max_wait_ms / 1000
         self._transaction_timeout_ms = transaction_timeout_ms
         self._transactional = transactional
@@ -94,15 +106,26 @@ class TransactionalHop:
         records, ends = self._separate(messages)
         return sort_out(records, ends, self.positions)
 
-    def commit(self, outgoing: Iterable[Outgoing], reached: Mapping[int, Position]) -> bool:
+    def read(self, positions: Mapping[Place, Position]) -> None:
+        """Read there, and nowhere else; what is read already goes on where it is."""
+        if positions.keys() == self.positions.keys():
+            return
+        self.positions = {
+            place: self.positions.get(place, at) for place, at in sorted(positions.items())
+        }
+        self._consumer.assign(
+            [TopicPartition(*place, at.next_offset) for place, at in self.positions.items()]
+        )
+
+    def commit(self, outgoing: Iterable[Outgoing], reached: Mapping[Place, Position]) -> bool:
         """Publish ``outgoing`` and the positions ``reached`` as one.
 
         Returns False where that failed: nothing of it is visible, the positions are what they were
         and the same records will be taken again.
         """
         offsets = [
-            TopicPartition(self._topic, partition, position.next_offset, position.metadata())
-            for partition, position in reached.items()
+            TopicPartition(*place, position.next_offset, position.metadata())
+            for place, position in reached.items()
         ]
         try:
             if self._transactional:
@@ -118,7 +141,9 @@ class TransactionalHop:
                 f"({error}); lower max_batch={self._max_batch}"
             ) from error
         self._failures = 0
-        self.positions.update(reached)
+        self.committed.update(reached)
+        for place in reached.keys() & self.positions.keys():
+            self.positions[place] = reached[place]
         return True
 
     def close(self) -> None:
@@ -188,11 +213,12 @@ class TransactionalHop:
         self._open()
 
     def _open(self) -> None:
+        self._revoked()
         self._producer = self._new_producer()
         self._consumer: Consumer = consumer(
             self._bootstrap,
             group_id=self._group,
-            group_instance_id=self._worker,
+            group_instance_id=self.worker,
             partition_assignment_strategy="range",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             queued_max_messages_kbytes=65_536,
@@ -210,7 +236,7 @@ class TransactionalHop:
             return producer(self._bootstrap, **options)
         client = producer(
             self._bootstrap,
-            transactional_id=f"{self._group}.{self._worker}",
+            transactional_id=f"{self._group}.{self.worker}",
             transaction_timeout_ms=self._transaction_timeout_ms,
             retry_backoff_ms=RETRY_MS,
             **options,
@@ -226,38 +252,37 @@ class TransactionalHop:
     # --- membership; called by the client inside consume and close, never inside a transaction ----
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = client.committed(partitions, timeout=CALL_TIMEOUT_S)
-        for at in committed:
+        held = sorted(at.partition for at in partitions)
+        wanted = [TopicPartition(topic, p) for topic in self.inputs for p in held]
+        found = client.committed(wanted, timeout=CALL_TIMEOUT_S) if wanted else []
+        for at in found:
             if at.error is not None:
                 raise KafkaException(at.error)
-        self.positions = {at.partition: Position.of(at) for at in committed}
-        client.assign(
-            [
-                TopicPartition(
-                    at.topic, at.partition, at.offset if at.offset >= 0 else OFFSET_BEGINNING
-                )
-                for at in committed
-            ]
-        )
+        self.held, self.positions = held, {}
+        self.committed = {
+            (at.topic, at.partition): Position.of(at) for at in found if at.offset >= 0
+        }
+        self.assignments += 1
+        client.assign([])
 
-    def _revoked(self, _client: Consumer, _partitions: list[TopicPartition]) -> None:
-        self.positions = {}
+    def _revoked(self, *_: object) -> None:
+        self.held, self.positions, self.committed = [], {}, {}
 
     # --- reading --------------------------------------------------------------------------------
 
-    def _separate(self, messages: list[Record]) -> tuple[list[Record], dict[int, int]]:
-        """Return the records, and partition → end of the log where it was reached."""
+    def _separate(self, messages: list[Record]) -> tuple[list[Record], dict[Place, int]]:
+        """Return the records, and place → end of the log where it was reached."""
         errors = [message.error() for message in messages]
         if not any(errors):
             return messages, {}
-        ends: dict[int, int] = {}
+        ends: dict[Place, int] = {}
         for message, error in zip(messages, errors, strict=True):
             if error is None:
                 continue
-            partition, offset = message.partition(), message.offset()
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
             if error.code() == KafkaError._PARTITION_EOF:
-                if partition is not None and offset is not None:
-                    ends[partition] = offset
+                if topic is not None and partition is not None and offset is not None:
+                    ends[topic, partition] = offset
             elif error.fatal() or error.code() == KafkaError._FATAL:
                 raise self._namesake(error)
             else:
@@ -266,6 +291,6 @@ class TransactionalHop:
 
     def _namesake(self, error: KafkaError) -> BrokerError:
         return BrokerError(
-            f"{self._topic}: worker {self._worker} of group {self._group} must end: {error}; does "
+            f"{self._topic}: worker {self.worker} of group {self._group} must end: {error}; does "
             "another worker of the same name run? Give each a name of its own"
         )

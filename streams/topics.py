@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
 CONNECT_TIMEOUT_S = 3.0
+LASTING = ("inference", "shadow", "monitor", "trainer")
+"""The roles that a cut-over takes from one definition to the next."""
 
 _FIELD = re.compile(r"[A-Za-z0-9_]+")
 _ROLES = {
@@ -114,8 +116,13 @@ class Topics:
         ]
 
     def group(self, role: str) -> str:
-        """Return the consumer group of a role, ``<pipeline>.<role>.v<definition>``."""
-        return f"{self.name}.{role}.v{self.definition}"
+        """Return the consumer group of a role.
+
+        ``<pipeline>.<role>.v<definition>`` where the role serves one definition; those that go on
+        from one to the next by a cut-over keep one group, ``<pipeline>.<role>.v1``.
+        """
+        version = 1 if role in LASTING else self.definition
+        return f"{self.name}.{role}.v{version}"
 
 
 def dead_letter_topic(topic: str) -> str:

@@ -109,7 +109,10 @@ Command = Retrain | Advance
 
 
 class Registered(msgspec.Struct, frozen=True, tag="registered"):
-    """A model version exists. ``manifest`` says what made it, ``uri`` where its package lies."""
+    """A model version exists. ``manifest`` says what made it, ``uri`` where its package lies.
+
+    ``definition`` is the version of the features that it was trained on, and answers.
+    """
 
     version: int
     command_id: str
@@ -118,6 +121,7 @@ class Registered(msgspec.Struct, frozen=True, tag="registered"):
     manifest: dict[str, Any]
     metrics: dict[str, float]
     run_id: str | None
+    definition: int = 1
 
 
 class StageChanged(msgspec.Struct, frozen=True, tag="stage"):
@@ -145,17 +149,59 @@ class TrainingRefused(msgspec.Struct, frozen=True, tag="refused"):
     reason: str
 
 
-ModelEvent = Registered | StageChanged | Activated | TrainingRefused
+class DefinitionChanged(msgspec.Struct, frozen=True, tag="definition"):
+    """The operator's order number ``change`` (1, 2, ...): answer from another definition.
+
+    ``before`` is the definition that answered so far, ``model_version`` what answers first on the
+    new one (0: the prior). ``at`` are offsets of the events topic before which no partition
+    switches. Of definitions of one key each partition switches by itself; else (``together``) the
+    events of a partition are spread over all of the features topic, and the ``partitions`` decide
+    together. See :mod:`streams.cutover`.
+    """
+
+    change: int
+    definition: int
+    before: int
+    model_version: int
+    partitions: int
+    reason: str
+    together: bool = False
+    at: Positions | None = None
+
+
+class DefinitionActivated(msgspec.Struct, frozen=True, tag="definition_activated"):
+    """The holder of one partition obeys an order: ``positions`` are offsets of the events topic
+    before which nothing may be answered from the new definition."""
+
+    change: int
+    definition: int
+    partition: int
+    positions: Positions
+    worker: str
+
+
+ModelEvent = (
+    Registered
+    | StageChanged
+    | Activated
+    | TrainingRefused
+    | DefinitionChanged
+    | DefinitionActivated
+)
 
 
 def model_event_key(event: ModelEvent) -> bytes:
     """Return the compaction key under which the control log keeps the event."""
     match event:
-        case Registered():
-            return f"registered/{event.version}".encode()
+        case Registered():  # by its command too: the first of two for one number must stay
+            return f"registered/{event.version}/{event.command_id}".encode()
         case StageChanged():
             return f"stage/{event.version}/{event.stage}".encode()
         case Activated():
             return f"activated/{event.version}/{event.stage}/{event.worker}".encode()
         case TrainingRefused():
             return f"refused/{event.command_id}".encode()
+        case DefinitionChanged():
+            return f"definition/{event.change}/{event.definition}".encode()
+        case DefinitionActivated():
+            return f"definition-activated/{event.change}/{event.partition}".encode()

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,9 +18,11 @@ from features.records import FeatureCodec, FeatureRows
 from serving.inference import run_inference
 from serving.router import Loader, Role
 from streams.control import ControlFollower, ControlWriter, decode_model_events
+from streams.cutover import Cutovers
 from streams.kafka_client import producer
 from streams.positions import PositionReader
 from streams.replay import offset_bounds, read_ranges
+from streams.rollout import Rollout
 from streams.stream import EventStream
 from streams.topics import Topics, ensure_topics
 from streams.wire import Activated, ModelEvent, Positions, Prediction, Registered, StageChanged
@@ -36,20 +39,34 @@ class Sale(msgspec.Struct):
     id: str
     shop: str
     at_ms: int
+    till: str = ""
 
 
 EVENTS = EventStream(Sale, id="id", entity="shop", event_time="at_ms", partitions=PARTITIONS)
 DEFINITION = Definition(
     version=1, features={"shop": Category("shop"), "sales_1h": Count(over="1h", tile="5m")}
 )
-CODEC = FeatureCodec(DEFINITION, EVENTS)
+V2 = Definition(
+    version=2, features={"shop": Category("shop"), "sales_2h": Count(over="2h", tile="5m")}
+)
+REKEYED = Definition(
+    version=3,
+    features={"shop": Category("shop"), "till_1h": Count(over="1h", tile="5m", by="till")},
+)
 
 
-def new_pipeline(bootstrap: str) -> Topics:
+def new_pipeline(bootstrap: str, *further: Definition) -> Topics:
     """Return the topics, created, of a pipeline that no other test uses."""
     topics = Topics(f"t{uuid4().hex[:8]}")
     ensure_topics(bootstrap, topics.specs(PARTITIONS))
+    for definition in further:
+        ensure_topics(bootstrap, of(topics, definition).specs(PARTITIONS))
     return topics
+
+
+def of(topics: Topics, definition: Definition) -> Topics:
+    """Return the topics as the definition has them."""
+    return replace(topics, definition=definition.version)
 
 
 def rows(partition: int, sources: range | list[int]) -> FeatureRows:
@@ -75,22 +92,33 @@ def emit(
     sources: range | list[int],
     headers: list[tuple[str, str | bytes | None]] | None = None,
     transactional_id: str | None = None,
+    definition: Definition = DEFINITION,
+    origins: list[tuple[int, int]] | None = None,
 ) -> None:
     """Append the feature records of the events at ``sources``, in one transaction if it has an id.
 
-    A transaction leaves a control record behind them.
+    A transaction leaves a control record behind them. ``origins`` are where the events of a
+    re-keyed definition stand in the events topic.
     """
     made = rows(partition, sources)
+    if origins is not None:
+        made = replace(
+            made,
+            event_ids=[f"e{p}-{offset}" for p, offset in origins],
+            origin_partitions=np.array([p for p, _ in origins], np.int64),
+            origin_offsets=np.array([offset for _, offset in origins], np.int64),
+        )
+    codec = FeatureCodec(definition, EVENTS)
     options = {} if transactional_id is None else {"transactional_id": transactional_id}
     client = producer(bootstrap, **options)
     if transactional_id is not None:
         client.init_transactions(30)
         client.begin_transaction()
     for value, entity, at_ms in zip(
-        CODEC.encode(made), made.entities, made.event_times_ms.tolist(), strict=True
+        codec.encode(made), made.entities, made.event_times_ms.tolist(), strict=True
     ):
         client.produce(
-            topics.features,
+            of(topics, definition).features,
             value,
             entity,
             partition,
@@ -109,9 +137,11 @@ def append(bootstrap: str, topics: Topics, *events: ModelEvent) -> None:
         writer.append_model_event(topics.models, event)
 
 
-def registered(version: int) -> Registered:
+def registered(version: int, definition: int = 1) -> Registered:
     """Return the registration of a version that the tests' loader knows."""
-    return Registered(version, f"c{version}", f"memory:{version}", "0" * 64, {}, {}, None)
+    return Registered(
+        version, f"c{version}", f"memory:{version}", "0" * 64, {}, {}, None, definition
+    )
 
 
 def live(version: int) -> StageChanged:
@@ -153,6 +183,7 @@ def working(
     worker: str = "w0",
     loader: Loader = load,
     max_batch: int = 10_000,
+    definitions: tuple[Definition, ...] = (DEFINITION,),
 ) -> Iterator[threading.Thread]:
     """Run a worker in a thread; what it raises is raised at the end."""
     stop, raised = threading.Event(), []
@@ -160,7 +191,7 @@ def working(
     def target() -> None:
         try:
             run_inference(
-                bootstrap, topics, DEFINITION, EVENTS, Model(prior=PRIOR), Path(), role, worker,
+                bootstrap, topics, definitions, EVENTS, Model(prior=PRIOR), Path(), role, worker,
                 max_batch, load=loader, stop=stop,
             )  # fmt: skip
         except Exception as error:
@@ -178,12 +209,15 @@ def working(
             raise raised[0]
 
 
-def wait_drained(bootstrap: str, topics: Topics, role: str = "inference") -> None:
-    """Wait until the role's group has committed the end of the features topic."""
+def wait_drained(
+    bootstrap: str, topics: Topics, role: str = "inference", definition: Definition = DEFINITION
+) -> None:
+    """Wait until the role's group has committed the end of the definition's features topic."""
+    features = of(topics, definition).features
     reader = PositionReader(bootstrap)
     deadline = time.monotonic() + 60
     try:
-        while lag := reader.lag(topics.group(role), {topics.features: PARTITIONS})[topics.features]:
+        while lag := reader.lag(topics.group(role), {features: PARTITIONS})[features]:
             assert time.monotonic() < deadline, f"lag {lag} after 60 s"
             time.sleep(0.02)
     finally:
@@ -198,6 +232,19 @@ def wait_activated(bootstrap: str, topics: Topics, version: int) -> Activated:
 def wait_announced(bootstrap: str, topics: Topics, wanted: Activated) -> None:
     """Wait until a worker says exactly that."""
     _wait_for(bootstrap, topics, lambda event: event == wanted)
+
+
+def wait_switched(bootstrap: str, topics: Topics, change: int = 1) -> Cutovers:
+    """Wait until an order of another definition has taken effect everywhere."""
+    follower, rollout = ControlFollower(bootstrap, topics.models), Rollout()
+    deadline = time.monotonic() + 60
+    try:
+        while len(rollout.cutovers.orders) < change or rollout.cutovers.undecided():
+            rollout = rollout.apply_all(decode_model_events(follower.poll(0.1)))
+            assert time.monotonic() < deadline, "the order did not take effect in 60 s"
+        return rollout.cutovers
+    finally:
+        follower.close()
 
 
 def _wait_for(bootstrap: str, topics: Topics, wanted: Callable[[Activated], bool]) -> Activated:

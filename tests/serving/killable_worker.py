@@ -13,6 +13,6 @@ MAX_BATCH = 50
 if __name__ == "__main__":
     bootstrap, pipeline, transactional = sys.argv[1:]
     run_inference(
-        bootstrap, Topics(pipeline), DEFINITION, EVENTS, Model(prior=PRIOR), Path(), "inference",
+        bootstrap, Topics(pipeline), (DEFINITION,), EVENTS, Model(prior=PRIOR), Path(), "inference",
         max_batch=MAX_BATCH, load=load, transactional=transactional == "yes",
     )  # fmt: skip

@@ -150,7 +150,7 @@ def fence(bootstrap: str, transactional_id: str) -> None:
 @contextmanager
 def hop_of(bootstrap: str, topics: Topics, timeout_ms: int = 15_000) -> Iterator[TransactionalHop]:
     hop = TransactionalHop(
-        bootstrap, topics.features, topics.group("inference"), "w0",
+        bootstrap, topics.predictions, [topics.features], topics.group("inference"), "w0",
         max_batch=100, transaction_timeout_ms=timeout_ms,
     )  # fmt: skip
     try:
@@ -163,7 +163,9 @@ def next_reached(hop: TransactionalHop) -> dict[int, int]:
     deadline = time.monotonic() + 30
     while not (taken := hop.take()).reached:
         assert time.monotonic() < deadline, "nothing to take"
-    return taken.reached
+        places = [(topic, partition) for topic in hop.inputs for partition in hop.held]
+        hop.read({place: hop.committed.get(place, Position(0)) for place in places})
+    return {partition: offset for (_, partition), offset in taken.reached.items()}
 
 
 def answer(topic: str, text: bytes, partition: int = 0) -> Outgoing:
@@ -181,9 +183,11 @@ def test_a_failed_delivery_takes_the_same_records_again(bootstrap: str, topics: 
         reached = next_reached(hop)
         nowhere = answer(topics.predictions, b"nowhere", partition=99)
         first = answer(topics.predictions, b"given up")
-        assert not hop.commit([first, nowhere], {0: Position(10, 9)})
+        assert not hop.commit([first, nowhere], {(topics.features, 0): Position(10, 9)})
         assert next_reached(hop) == reached == {0: 10}
-        assert hop.commit([answer(topics.predictions, b"kept")], {0: Position(10, 9)})
+        assert hop.commit(
+            [answer(topics.predictions, b"kept")], {(topics.features, 0): Position(10, 9)}
+        )
     assert committed_values(bootstrap, topics.predictions) == [b"kept"]
 
 
@@ -198,9 +202,11 @@ def test_a_transaction_that_timed_out_is_done_again(bootstrap: str, topics: Topi
 
     with hop_of(bootstrap, topics, timeout_ms=1000) as hop:
         next_reached(hop)
-        assert not hop.commit(overdue(), {0: Position(10, 9)})
+        assert not hop.commit(overdue(), {(topics.features, 0): Position(10, 9)})
         assert next_reached(hop) == {0: 10}
-        assert hop.commit([answer(topics.predictions, b"in time")], {0: Position(10, 9)})
+        assert hop.commit(
+            [answer(topics.predictions, b"in time")], {(topics.features, 0): Position(10, 9)}
+        )
     assert committed_values(bootstrap, topics.predictions) == [b"in time"]
 
 
@@ -208,8 +214,8 @@ def test_the_last_source_answered_travels_with_the_offset(bootstrap: str, topics
     emit(bootstrap, topics, 1, range(10))
     with hop_of(bootstrap, topics) as hop:
         assert next_reached(hop) == {1: 10}
-        assert hop.commit([], {1: Position(10, 1234)})
+        assert hop.commit([], {(topics.features, 1): Position(10, 1234)})
     with hop_of(bootstrap, topics) as hop:
         emit(bootstrap, topics, 1, range(1))
         assert next_reached(hop) == {1: 11}
-        assert hop.positions[1] == Position(10, 1234)
+        assert hop.positions[topics.features, 1] == Position(10, 1234)

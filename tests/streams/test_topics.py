@@ -45,7 +45,8 @@ def test_a_field_that_can_name_no_topic_is_refused(field: str) -> None:
 def test_names_follow_the_pipeline_and_the_definition() -> None:
     topics = Topics("bikes", definition=3)
     assert topics.features == "bikes.features.v3"
-    assert topics.group("inference") == "bikes.inference.v3"
+    assert topics.group("features") == "bikes.features.v3"
+    assert topics.group("inference") == "bikes.inference.v1", "a cut-over keeps its positions"
     assert dead_letter_topic(topics.events) == "bikes.events.v1.dlq"
     names = {spec.name for spec in topics.specs(4)}
     assert names == {

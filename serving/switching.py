@@ -1,0 +1,131 @@
+"""How the holder of a partition answers an order of another definition.
+
+Between two batches, when all that was taken is committed, it names the first offset that is left to
+the new definition: of its own partition the one behind the last event answered, or, where the
+events are spread over the partitions, the ends of the events topic, before which all that was
+answered stands. The record goes into the transaction that commits the position with the order's
+number, so whoever takes the partition over knows of both or of neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import structlog
+from kafka.protocol.consumer.offsets import IsolationLevel
+
+from serving.reading import Reading
+from serving.stretches import NOTHING_ANSWERED, Outgoing, Place, Position
+from serving.transaction import TransactionalHop
+from streams.errors import ConfigurationError
+from streams.positions import PositionReader
+from streams.topics import Topics
+from streams.wire import DefinitionActivated, DefinitionChanged, Positions, model_event_key
+
+_LOG = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said to orders: the events, as records of the control log, and the positions that
+    commit with them."""
+
+    events: list[DefinitionActivated]
+    outgoing: Outgoing
+    reached: dict[Place, Position]
+
+
+@dataclass
+class Switch:
+    """Makes the answers of ``worker``; ``partitions`` is how many the events topic has."""
+
+    bootstrap: str
+    topics: Topics
+    partitions: int
+    worker: str
+    _told: set[int] = field(default_factory=set)
+
+    def answers(self, reading: Reading, hop: TransactionalHop) -> Said:
+        """Return what is to be said now to the orders that are due.
+
+        Raises:
+            BrokerError: the ends of the events topic can't be read.
+        """
+        events: list[DefinitionActivated] = []
+        reached: dict[Place, Position] = {}
+        for partition in hop.held:
+            order = reading.cutovers.due(partition)
+            if order is None or reading.cutovers.held(partition):
+                continue
+            if order.definition not in reading.sources:
+                self._tell(order)
+                continue
+            place = reading.current(partition)
+            at = hop.positions.get(place)
+            if at is None:
+                continue  # it is not read yet, so where it stands may be unsettled
+            positions = self._positions(order, partition, at)
+            events.append(
+                DefinitionActivated(
+                    order.change, order.definition, partition, positions, self.worker
+                )
+            )
+            reached[place] = replace(at, change=order.change)
+            _LOG.info("definition switches", definition=order.definition, since=positions)
+        return Said(events, self._records(events), reached)
+
+    def check_first(self, reading: Reading, group: str) -> None:
+        """Raise ConfigurationError where ``group`` has answered from another definition than the
+        first, without an order: it would begin anew, and answer everything twice."""
+        if reading.cutovers.orders:
+            return
+        reader = PositionReader(self.bootstrap)
+        try:
+            topics = reader.committed(group)
+        finally:
+            reader.close()
+        prefix = f"{self.topics.name}.features.v"
+        begun = {int(t.removeprefix(prefix)) for t in topics if t.startswith(prefix)}
+        if begun and reading.first not in begun:
+            answered = min(begun)
+            raise ConfigurationError(
+                f"{group} has answered from the features of definition v{answered}, and the "
+                f"pipeline file declares v{reading.first} as the first: declare v{answered} before "
+                f"it, as features=(...), and switch by `kappa cutover v{reading.first}`"
+            )
+
+    def _positions(self, order: DefinitionChanged, partition: int, at: Position) -> Positions:
+        unknown = at.answered == NOTHING_ANSWERED and at.next_offset > 0
+        if order.together or unknown:  # unknown: another tool has set the group's offsets
+            topic = self.topics.events
+            reader = PositionReader(self.bootstrap)
+            try:
+                ends = reader.ends({topic: self.partitions}, IsolationLevel.READ_UNCOMMITTED)[topic]
+            finally:
+                reader.close()
+            named = {p: end for p, end in ends.items() if order.together or p == partition}
+        else:
+            named = {partition: at.answered + 1}
+        stated = order.at or {}
+        return {str(p): max(offset, stated.get(str(p), 0)) for p, offset in sorted(named.items())}
+
+    def _records(self, events: list[DefinitionActivated]) -> Outgoing:
+        n = len(events)
+        return Outgoing(
+            topic=self.topics.models,
+            partition=0,
+            keys=list(map(model_event_key, events)),
+            values=list(map(msgspec.json.encode, events)),
+            timestamps_ms=[0] * n,  # now, as the client has it
+            headers=[[]] * n,
+        )
+
+    def _tell(self, order: DefinitionChanged) -> None:
+        if order.change not in self._told:
+            self._told.add(order.change)
+            _LOG.error(
+                "a cut-over waits for this worker, whose pipeline file lacks the definition",
+                definition=order.definition,
+                fix="declare it, as Pipeline(features=(...)), and start the worker again",
+            )
