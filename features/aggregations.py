@@ -133,6 +133,11 @@ class Rate(Windowed):
     tile: str
     per: str = "1h"
 
+    @property
+    def per_ms(self) -> int:
+        """The time that the rate is given per, in milliseconds."""
+        return self._seconds("per") * 1000
+
     def _check(self) -> None:
         super()._check()
         self._seconds("per")

@@ -67,6 +67,18 @@ class EventColumns:
                 made[name] = values if values is None else take(values, places)
         return EventColumns(**made)
 
+    def between(self, first: int, end: int) -> "EventColumns":
+        """Return events [first, end)."""
+        part = slice(first, end)
+        made: dict[str, Any] = {}
+        for name in (column.name for column in fields(self)):
+            values = getattr(self, name)
+            if isinstance(values, dict):
+                made[name] = {key: texts[part] for key, texts in values.items()}
+            else:
+                made[name] = None if values is None else values[part]
+        return EventColumns(**made)
+
 
 @dataclass(frozen=True, slots=True)
 class LabelColumns:
@@ -96,6 +108,11 @@ class LabelColumns:
             numbers=self.numbers[wanted],
             hashes=self.hashes[wanted],
         )
+
+    def between(self, first: int, end: int) -> "LabelColumns":
+        """Return labels [first, end)."""
+        part = slice(first, end)
+        return LabelColumns(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
 
 
 @dataclass(frozen=True)

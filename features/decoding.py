@@ -1,9 +1,11 @@
 """From the bytes of a log batch to records of a type; what can't be used becomes a dead letter."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from streams.batch import LogBatch
 from streams.dead_letters import DECODE_ERROR, NULL_VALUE, VALIDATION_ERROR, DeadLetter
@@ -98,3 +100,17 @@ def dead_letter(batch: LogBatch, row: int, error: str, reason: str) -> DeadLette
 def take(values: list[Any], rows: Iterable[int]) -> list[Any]:
     """Return the values at some places."""
     return list(map(values.__getitem__, rows))
+
+
+def trim_before(batch: LogBatch, first_offset: int) -> LogBatch:
+    """Return the records from ``first_offset`` on."""
+    n = int(np.searchsorted(batch.offsets, first_offset))
+    if n == 0:
+        return batch
+    return replace(
+        batch,
+        offsets=batch.offsets[n:],
+        timestamps_ms=batch.timestamps_ms[n:],
+        keys=batch.keys[n:],
+        values=batch.values[n:],
+    )

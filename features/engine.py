@@ -2,28 +2,30 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Decoder, EventColumns, EventDecoder
+from features.cell_state import Feeds
+from features.columns import Decoder, EventColumns, EventDecoder, LabelDecoder
 from features.decoding import dead_letter, take
 from features.definition import Definition
-from features.identities import SeenIds
+from features.identities import NOTHING_SEEN, SeenIds
+from features.label_feed import LabelFeed, PlacedLabels
 from features.origins import SeenOrigins
 from features.records import FeatureRows
 from features.rows import RowMaker
-from features.staging import earlier_features, stage_features
-from features.window_plan import plan_windows
-from features.windows import WindowState
+from features.slots import EntitySlots
+from features.staging import earlier_features, label_stage, stage_features
+from features.state import NO_FEEDS, NOTHING, EntityState, plan_state, warm_up_state
+from features.sweeps import Sweeps
 from streams.batch import LogBatch
 from streams.dead_letters import DUPLICATE_EVENT, DeadLetter
 from streams.errors import StateError
 from streams.stream import EventStream, LabelStream
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,22 @@ class FeatureEngine:
         self._rows = RowMaker(definition, own.expressions, self._earlier, self._own, self.is_last)
         self._ids = SeenIds(events.dedupe_ms)
         self._origins = SeenOrigins(events.partitions)
-        self._plan = plan_windows(
+        self._label_feed: LabelFeed | None = None
+        of_labels = NOTHING
+        if labels is not None and label_stage(definition, events, labels) == stage:
+            decoder_of_labels = LabelDecoder(definition, labels)
+            of_labels = decoder_of_labels.wanted
+            self._label_feed = LabelFeed(decoder_of_labels, events.dedupe_ms)
+        self._plan = plan_state(
             [definition.features[name] for name in self._own],  # type: ignore[misc]
-            own.expressions,
-            own.never_missing,
+            own.wanted,
+            of_labels,
             events.lateness_ms,
+            definition.forget_ms,
         )
-        self._windows = WindowState(self._plan)
-        self._slots: dict[str, int] = {}
+        self._state = EntityState(self._plan)
+        self._slots = EntitySlots()
+        self._sweeps = Sweeps(self._plan.remembered_ms)
         self._late = 0
 
     @property
@@ -105,6 +115,26 @@ class FeatureEngine:
         return self._origins.watermark_ms if self._stage else self._ids.watermark_ms
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether this stage makes features of labels."""
+        return self._label_feed is not None
+
+    @property
+    def label_offset(self) -> int:
+        """The next offset of the labels partition that has not been taken; 0 at the beginning."""
+        return 0 if self._label_feed is None else self._label_feed.offset
+
+    @property
+    def entities(self) -> int:
+        """How many entities are remembered."""
+        return len(self._slots)
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory the entities and their windows take, in bytes."""
+        return self._slots.nbytes + self._state.nbytes
+
+    @property
     def late(self) -> int:
         """How many events since the log's beginning came too late to change a window."""
         return self._late
@@ -112,8 +142,8 @@ class FeatureEngine:
     def process(
         self,
         batch: LogBatch,
-        labels: LogBatch | None = None,  # noqa: ARG002
-        seen: NDArray[np.int64] | None = None,  # noqa: ARG002
+        labels: LogBatch | None = None,
+        seen: NDArray[np.int64] | None = None,
     ) -> Processed:
         """Take the next records of the stage's log; return their features.
 
@@ -125,21 +155,17 @@ class FeatureEngine:
                 all labels are applied when a record is computed; by default, all of ``labels``.
         """
         columns, dead = self._decoder.decode(batch)
+        before_ms = self._newest_ms()
         columns, watermarks_ms, repeated = self._admit(batch, columns, dead)
         dead.sort(key=lambda letter: letter.offset)
         is_late = columns.event_times_ms < watermarks_ms - self._events.lateness_ms
         late = int(is_late.sum())
         self._late += late
         entities = self._texts(columns, self._key)
-        windowed = self._windows.update(
-            self._slots_of(entities),
-            columns.event_times_ms,
-            watermarks_ms,
-            is_late,
-            columns.numbers,
-        )
+        placed, label_offsets = self._take_labels(columns, labels, seen)
+        moment = _Moment(columns, entities, watermarks_ms, is_late, before_ms, placed)
         return Processed(
-            rows=self._rows.make(batch, columns, windowed, None),
+            rows=self._rows.make(batch, columns, self._update(moment), label_offsets),
             keys=take(batch.keys, columns.rows.tolist()),
             dead=dead,
             late=late,
@@ -148,6 +174,74 @@ class FeatureEngine:
             next_entities=self._texts(columns, self._next_key) if self._next_key else [],
             repeated=repeated,
         )
+
+    def _take_labels(
+        self, columns: EventColumns, labels: LogBatch | None, seen: NDArray[np.int64] | None
+    ) -> tuple[PlacedLabels | None, NDArray[np.int64] | None]:
+        """Return the labels placed among the events, and the label offset of each event."""
+        feed = self._label_feed
+        if feed is None:
+            return None, None
+        if seen is None:
+            newest = feed.offset if labels is None else max(feed.offset, labels.next_offset)
+            offsets = np.full(len(columns.rows), newest, dtype=np.int64)
+        else:
+            offsets = seen[columns.rows]
+        return feed.take(labels, offsets), offsets
+
+    def _update(self, moment: "_Moment") -> NDArray[np.float64]:
+        """Return the values of the stage's features, shape (n, features)."""
+        n = len(moment.columns.rows)
+        values = np.empty((n, len(self._own)), dtype=np.float64)
+        first = 0
+        while True:
+            end = self._sweeps.due(moment.watermarks_ms, first)
+            values[first:end] = self._update_between(moment, first, end)
+            self._sweeps.passed(end - first)
+            if end == n:
+                return values
+            self._sweep(int(moment.watermarks_ms[end]))
+            first = end
+
+    def _update_between(self, moment: "_Moment", first: int, end: int) -> NDArray[np.float64]:
+        """Take events [first, end), and the labels before, among and right after them."""
+        part = moment.between(first, end)
+        placed = part.placed
+        if placed is None or not len(placed.before):
+            slots, feeds = self._slots.of(part.entities), NO_FEEDS
+        else:
+            labels, before = placed.columns, placed.before
+            # New entities get their slots in the order of the events and labels together.
+            order = np.argsort(
+                np.append(2 * before, 2 * np.arange(len(part.entities)) + 1), kind="stable"
+            )
+            names = [*labels.entities, *part.entities]
+            found = np.empty(len(names), dtype=np.int64)
+            found[order] = self._slots.of(take(names, order.tolist()))
+            slots = found[len(before) :]
+            marks_ms = np.append(part.before_ms, part.watermarks_ms)[before]
+            feeds = Feeds(
+                before,
+                found[: len(before)],
+                labels.times_ms,
+                marks_ms,
+                labels.numbers,
+                labels.hashes,
+            )
+        return self._state.update(slots, part.columns, part.watermarks_ms, part.is_late, feeds)
+
+    def _sweep(self, watermark_ms: int) -> None:
+        """Give up the entities of which nothing can be read any more, if they are many."""
+        gone = self._state.expired(len(self._slots), watermark_ms)
+        if 4 * int(gone.sum()) >= len(gone) > 0:
+            kept = np.flatnonzero(~gone)
+            self._state = EntityState.restore(self._plan, self._state.snapshot(kept), len(kept))
+            self._slots = EntitySlots.restore(**self._slots.snapshot(kept))
+        self._sweeps.looked(watermark_ms, len(self._slots))
+
+    def _newest_ms(self) -> int:
+        watermark_ms = self.watermark_ms
+        return NOTHING_SEEN if watermark_ms is None else watermark_ms
 
     def _admit(
         self, batch: LogBatch, columns: EventColumns, dead: list[DeadLetter]
@@ -173,16 +267,16 @@ class FeatureEngine:
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return the whole state as plain arrays; equal logs give equal arrays."""
-        texts = [entity.encode() for entity in self._slots]
-        ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+        slots = np.arange(len(self._slots), dtype=np.int64)
         return {
             "format": np.array([SNAPSHOT_FORMAT], dtype=np.int64),
             "fingerprint": self._fingerprint(),
             "late": np.array([self._late], dtype=np.int64),
-            "entity_ends": ends,
-            "entity_bytes": np.frombuffer(b"".join(texts), dtype=np.uint8).copy(),
             **(self._origins.snapshot() if self._stage else self._ids.snapshot()),
-            **self._windows.snapshot(),
+            **(self._label_feed.snapshot() if self._label_feed is not None else {}),
+            **self._sweeps.snapshot(),
+            **self._slots.snapshot(slots),
+            **self._state.snapshot(slots),
         }
 
     @classmethod
@@ -214,14 +308,15 @@ class FeatureEngine:
                     "version, or delete the snapshot to rebuild the state from the log"
                 )
             engine._late = int(arrays["late"][0])
-            engine._slots = _slots_from(
-                arrays["entity_ends"], arrays["entity_bytes"], len(arrays["last_ms"])
-            )
             if stage:
                 engine._origins.restore(arrays["watermark_ms"], arrays["seen_origins"])
             else:
                 engine._ids.restore(arrays["watermark_ms"], arrays["seen_ids"])
-            engine._windows = WindowState.restore(engine._plan, arrays)
+            if engine._label_feed is not None:
+                engine._label_feed.restore(arrays)
+            engine._sweeps.restore(arrays["sweeps"])
+            engine._slots = EntitySlots.restore(arrays["entity_ends"], arrays["entity_bytes"])
+            engine._state = EntityState.restore(engine._plan, arrays, len(engine._slots))
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise StateError(
                 f"the snapshot is damaged ({error}): delete it, the state is rebuilt from the log"
@@ -244,16 +339,31 @@ class FeatureEngine:
                 f"{self._events.dedupe} of event time",
             )
 
-    def _slots_of(self, entities: list[str]) -> NDArray[np.int64]:
-        """Return each entity's slot, shape (n,); new entities get the next ones in log order."""
-        slots = self._slots
-        try:
-            found = list(map(slots.__getitem__, entities))
-        except KeyError:
-            for entity in dict.fromkeys(entities):
-                slots.setdefault(entity, len(slots))
-            found = list(map(slots.__getitem__, entities))
-        return np.array(found, dtype=np.int64)
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What is taken at once: events in log order, and the labels placed among them."""
+
+    columns: EventColumns
+    entities: list[str]  # of the stage's key
+    watermarks_ms: NDArray[np.int64]
+    is_late: NDArray[np.bool_]
+    before_ms: int  # the watermark before the first event
+    placed: PlacedLabels | None
+
+    def between(self, first: int, end: int) -> "_Moment":
+        """Return events [first, end) with the labels before, among and right after them."""
+        if first == 0 and end == len(self.entities):
+            return self
+        part = slice(first, end)
+        return _Moment(
+            columns=self.columns.between(first, end),
+            entities=self.entities[part],
+            watermarks_ms=self.watermarks_ms[part],
+            is_late=self.is_late[part],
+            before_ms=int(self.watermarks_ms[first - 1]) if first else self.before_ms,
+            placed=None if self.placed is None else self.placed.between(first, end),
+        )
 
 
 def warm_up() -> None:
@@ -262,19 +372,10 @@ def warm_up() -> None:
     Compiling takes seconds, once on a machine; loading takes tenths of a second. What is compiled
     does not depend on the definition.
     """
-    none = np.empty(0, dtype=np.int64)
     ids = SeenIds(1000)
     ids.admit(["a"], np.zeros(1, dtype=np.int64))
     ids.restore(**ids.snapshot())
-    WindowState(plan_windows([], [], set(), 0)).update(
-        none, none, none, none.astype(np.bool_), np.empty((0, 0), dtype=np.float64)
-    )
-
-
-def _slots_from(ends: NDArray[np.int64], data: NDArray[np.uint8], entities: int) -> dict[str, int]:
-    text = data.tobytes()
-    bounds = [0, *ends.tolist()]
-    slots = {text[a:b].decode(): slot for slot, (a, b) in enumerate(pairwise(bounds))}
-    if len(slots) != entities or bounds[-1] != len(text):
-        raise ValueError("the names of the entities do not match their windows")
-    return slots
+    slots = EntitySlots()
+    slots.of(["a"])
+    EntitySlots.restore(**slots.snapshot(np.zeros(1, dtype=np.int64)))
+    warm_up_state()

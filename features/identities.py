@@ -89,6 +89,12 @@ class SeenIds:
 
 def hashes(texts: Sequence[str]) -> NDArray[np.int64]:
     """Return a 64-bit hash of each text, shape (n,); the same in every process and machine."""
+    letters, bounds = bytes_of(texts)
+    return _hash_all(letters, bounds)
+
+
+def bytes_of(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the texts in UTF-8, one after the other, and the bounds of each, shape (n + 1,)."""
     joined = "".join(texts)
     if joined.isascii():
         letters, lengths = joined.encode(), list(map(len, texts))
@@ -97,7 +103,7 @@ def hashes(texts: Sequence[str]) -> NDArray[np.int64]:
         letters, lengths = b"".join(encoded), list(map(len, encoded))
     bounds = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum(lengths, out=bounds[1:])
-    return _hash_all(np.frombuffer(letters, dtype=np.uint8), bounds)
+    return np.frombuffer(letters, dtype=np.uint8), bounds
 
 
 def _empty_table(size: int) -> NDArray[np.int64]:

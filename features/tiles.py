@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from streams.compiled import compiled, compiled_count
 
-NEVER = np.iinfo(np.int64).min
-"""Event time of an entity that has had none."""
 EVERY_EVENT = -1
-COUNT, SUM, MEAN, SINCE_LAST = range(4)
+COUNT, SUM, MEAN = range(3)
 
 LEVELS = 48
 FIRST_ROOM = 4
@@ -36,7 +34,6 @@ def update_tiles(
     spans: NDArray[np.int64],
     scans: NDArray[np.int64],
     outputs: NDArray[np.int64],
-    last_ms: NDArray[np.int64],
     blocks: NDArray[np.int64],
     pool: NDArray[np.float64],
     free: NDArray[np.int64],
@@ -76,16 +73,13 @@ def update_tiles(
                 found[k] = _sum_between(pool, start + bounds[span, 0], start + bounds[span, 1])
         for o in range(len(outputs)):
             what, f = outputs[o, 0], outputs[o, 3]
-            if what == SINCE_LAST:
-                values[i, o] = _seconds_since(last_ms[slot], times_ms[i])
-            elif not is_whole[f]:
+            if not is_whole[f]:
                 values[i, o] = np.nan
             elif what == MEAN:
                 number = found[outputs[o, 2]]
                 values[i, o] = found[outputs[o, 1]] / number if number > 0 else np.nan
             else:
                 values[i, o] = found[outputs[o, 1]]
-        last_ms[slot] = max(last_ms[slot], times_ms[i])
         if not is_late[i]:
             for f in range(len(tiles)):
                 block = blocks[slot, f]
@@ -243,11 +237,3 @@ def _take_block(
         start = top[0]
         top[0] += values
     return int(start)
-
-
-@compiled
-def _seconds_since(last_ms: int, time_ms: int) -> float:
-    """Return the seconds from the newest event so far, 0 if it is newer; missing if none."""
-    if last_ms == NEVER:
-        return np.nan
-    return max(0, time_ms - last_ms) / 1000.0

@@ -1,19 +1,19 @@
 """What a definition's windows need: which tiles, which rings over them, which sums of those."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.aggregations import Count, Mean, Rate, Remembering, Sum
+from features.columns import Wanted
 from features.inputs import number_of
-from features.tiles import COUNT, EVERY_EVENT, MEAN, SINCE_LAST, SUM
-from streams.durations import seconds
+from features.tiles import COUNT, EVERY_EVENT, MEAN, SUM
 from streams.expressions import Expression
 
-WindowFeature = Count | Sum | Mean
+Summed = Count | Rate | Sum | Mean
 
 
 class _Ring(NamedTuple):
@@ -46,19 +46,13 @@ class WindowPlan:
     outputs: NDArray[np.int64]
 
 
-def plan_windows(
-    features: Iterable[WindowFeature | TimeSinceLast],
-    expressions: list[Expression],
-    never_missing: set[Expression],
-    lateness_ms: int,
-) -> WindowPlan:
-    """Return the tables for some features, outputs in their order.
+def plan_windows(features: Sequence[Summed], wanted: Wanted, lateness_ms: int) -> WindowPlan:
+    """Return the tables for some features that :func:`is_summed`, outputs in their order.
 
-    ``expressions`` are the columns of the numbers that :meth:`WindowState.update` will be given;
-    those in ``never_missing`` have a value at each event, so their number is that of the events.
+    ``wanted`` says what the columns of the numbers will be; the number of an expression that is
+    never missing is that of the events.
     """
-    features = list(features)
-    needs = [_scans(feature, never_missing) for feature in features]
+    needs = [_scans(feature, wanted.never_missing) for feature in features]
     scans = list(dict.fromkeys(scan for need in needs for scan in need))
     rings = list(dict.fromkeys(scan.ring for scan in scans))
     spans = list(dict.fromkeys((scan.ring.tile_ms, scan.length) for scan in scans))
@@ -74,7 +68,7 @@ def plan_windows(
     for ring in rings:
         row = lengths.index(ring.tile_ms)
         place = sum(other[0] == row for other in ring_rows)
-        column = EVERY_EVENT if ring.of is None else expressions.index(ring.of)
+        column = EVERY_EVENT if ring.of is None else wanted.expressions.index(ring.of)
         ring_rows.append((row, place, ring.what, column))
     return WindowPlan(
         tiles=_table(tiles, 5),
@@ -93,40 +87,27 @@ def plan_windows(
     )
 
 
-def _scans(feature: WindowFeature | TimeSinceLast, never_missing: set[Expression]) -> list[_Scan]:
+def is_summed(feature: Remembering) -> TypeGuard[Summed]:
+    """Return whether a feature is made of sums over windows that end with the event's own tile."""
+    return isinstance(feature, Summed) and feature.on == "events" and feature.delay_ms == 0
+
+
+def _scans(feature: Summed, never_missing: set[Expression]) -> list[_Scan]:
     """Return what a feature needs to know, in the order of its columns in ``outputs``."""
-    if not isinstance(feature, WindowFeature | TimeSinceLast):
-        raise TypeError(f"{feature!r}: the engine does not make this yet")
-    if isinstance(feature, TimeSinceLast):
-        if feature.where is not None:
-            raise TypeError(f"{feature!r}: the engine does not make this yet")
-        return []
-    if feature.on == "labels" or feature.delay_ms:
-        raise TypeError(f"{feature!r}: the engine does not make this yet")
-    tile_ms, length = seconds(feature.tile) * 1000, seconds(feature.over) // seconds(feature.tile)
+    tile_ms, length = feature.tile_ms, feature.over_ms // feature.tile_ms
     of = number_of(feature)
     every = _Ring(tile_ms, COUNT, None)
     number = _Scan(every if of in never_missing else _Ring(tile_ms, COUNT, of), length)
-    if isinstance(feature, Count):
+    if isinstance(feature, Count | Rate):
         return [number]
     total = _Scan(_Ring(tile_ms, SUM, of), length)
     return [total] if isinstance(feature, Sum) else [total, number]
 
 
-def _output(
-    feature: WindowFeature | TimeSinceLast, scans: list[int], lengths: list[int]
-) -> tuple[int, int, int, int]:
-    first, second = (*scans, -1, -1)[:2]
-    match feature:
-        case TimeSinceLast():
-            return SINCE_LAST, -1, -1, -1
-        case Count():
-            what = COUNT
-        case Sum():
-            what = SUM
-        case Mean():
-            what = MEAN
-    return what, first, second, lengths.index(seconds(feature.tile) * 1000)
+def _output(feature: Summed, scans: list[int], lengths: list[int]) -> tuple[int, int, int, int]:
+    first, second = (*scans, -1)[:2]
+    what = SUM if isinstance(feature, Sum) else MEAN if isinstance(feature, Mean) else COUNT
+    return what, first, second, lengths.index(feature.tile_ms)
 
 
 def _table(rows: Iterable[tuple[int, ...]], width: int) -> NDArray[np.int64]:

@@ -1,14 +1,18 @@
 """Windows beyond random logs: sharing of rings, memory, compiled once for every definition."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from features.aggregations import Count, Mean, Sum, TimeSinceLast
+from features.aggregations import Count, Mean, Sum
+from features.cells import update_cells
+from features.columns import Wanted
 from features.definition import Definition
 from features.engine import FeatureEngine, warm_up
 from features.tiles import update_tiles
-from features.window_plan import plan_windows
+from features.window_plan import Summed, plan_windows
 from features.windows import WindowState
 from streams.expressions import Value
 from tests.features.rides import DEFINITION, FEATURES, RIDES, log_of, ride
@@ -17,7 +21,7 @@ STOPS, PRICE = Value("stops"), Value("price")
 
 
 def test_windows_over_the_same_tile_and_expression_share_a_ring() -> None:
-    windows: list[Count | Sum | Mean | TimeSinceLast] = [
+    windows: list[Summed] = [
         Count("1h", "5m"),
         Count("1d", "5m"),
         Sum(STOPS, "1h", "5m"),
@@ -25,7 +29,7 @@ def test_windows_over_the_same_tile_and_expression_share_a_ring() -> None:
         Mean(PRICE, "1d", "5m"),
         Count("1d", "1h"),
     ]
-    plan = plan_windows(windows, [STOPS, PRICE], {STOPS}, lateness_ms=3_600_000)
+    plan = plan_windows(windows, Wanted([STOPS, PRICE], [], {STOPS}), lateness_ms=3_600_000)
     # events, sum of stops, sum and number of prices over 5 minutes; events over 1 hour
     assert sorted(plan.rings[:, 0].tolist()) == [0, 0, 0, 0, 1]
     # the longest window and the lateness, in tiles, and one more
@@ -35,7 +39,7 @@ def test_windows_over_the_same_tile_and_expression_share_a_ring() -> None:
 
 
 def test_memory_follows_the_tiles_in_use() -> None:
-    plan = plan_windows([Sum(PRICE, "30d", "1h")], [PRICE], set(), lateness_ms=0)
+    plan = plan_windows([Sum(PRICE, "30d", "1h")], Wanted([PRICE], []), lateness_ms=0)
     state, n = WindowState(plan), 20_000
     times = np.full(n, 1_600_000_000_000, dtype=np.int64)
     slots = np.arange(n, dtype=np.int64)
@@ -43,7 +47,7 @@ def test_memory_follows_the_tiles_in_use() -> None:
         now = times + 3_600_000 * hour
         values = state.update(slots, now, now, np.zeros(n, dtype=np.bool_), np.ones((n, 1)))
         assert values[:, 0].tolist() == [float(hour)] * n
-    arrays = state.snapshot()
+    arrays = state.snapshot(slots)
     assert arrays["cells"].shape == (3 * n,)
     assert state.nbytes < 300 * n  # 721 tiles of 16 bytes would be 11,536 per entity
 
@@ -58,7 +62,8 @@ def test_compiled_once_for_all_definitions() -> None:
         for array in arrays.values():
             array.flags.writeable = False  # as read from a file
         FeatureEngine.restore(definition, RIDES, arrays).process(log_of([ride(3, 1)]))
-    assert len(update_tiles.signatures) == 1  # type: ignore[attr-defined]
+    loops: list[Any] = [update_tiles, update_cells]
+    assert [len(loop.signatures) for loop in loops] == [1, 1]
 
 
 @pytest.mark.parametrize("start_s", [0, -4_000_000_000])
@@ -78,7 +83,7 @@ def test_sums_that_overflow_are_missing_in_rows_too() -> None:
 
 
 def test_blocks_that_were_outgrown_are_used_again() -> None:
-    plan = plan_windows([Sum(PRICE, "1h", "1s")], [PRICE], set(), lateness_ms=0)
+    plan = plan_windows([Sum(PRICE, "1h", "1s")], Wanted([PRICE], []), lateness_ms=0)
     state, n = WindowState(plan), 4600
 
     def take(slots: NDArray[np.int64], second: int, late: bool = False) -> None:
