@@ -12,6 +12,7 @@ import numpy as np
 
 from features.engine import Processed
 from features.records import FeatureCodec, FeatureRows
+from streams.batch import LogBatch
 from streams.batch_producer import BatchProducer
 from streams.byte_columns import ByteColumn
 from streams.clock import Clock
@@ -47,7 +48,12 @@ class FeatureEmitter:
         ]
         self._producer = BatchProducer(bootstrap)
 
-    def emit(self, processed: Processed, traceparents: Mapping[int, bytes]) -> asyncio.Future[None]:
+    def emit(
+        self,
+        processed: Processed,
+        traceparents: Mapping[int, bytes],
+        batch: LogBatch | None = None,  # noqa: ARG002 - the rows say all that is needed of it
+    ) -> asyncio.Future[None]:
         """Queue the rows under their events' partition, key and time, and the dead letters.
 
         ``traceparents``: source offset → header value, passed through. The future's exception is a
@@ -58,36 +64,49 @@ class FeatureEmitter:
         if len(rows):
             values = self._codec.encode(rows)
             fixed = [*self._fixed, (FEATURISED_AT, str(self._clock.now_ms()).encode())]
-            records = partial(_feature_records, rows, values, keys, traceparents, fixed)
+            records = partial(
+                row_records, rows, ByteColumn.of(keys), ByteColumn.of(values), traceparents, fixed
+            )
             sent.append(self._producer.send(self._topics.features, rows.partition, records))
-        for topic, letters in _by_topic(processed.dead).items():
-            sent.append(self._producer.send(topic, 0, partial(_dead_records, letters)))
-        return _all_of(sent, self._loop)
+        sent += send_dead(self._producer, processed.dead)
+        return all_of(sent, self._loop)
 
     def close(self) -> None:
         """Stop; what is not acknowledged by now is given up."""
         self._producer.close()
 
 
-def _feature_records(
+def row_records(
     rows: FeatureRows,
-    values: Sequence[bytes],
-    keys: Sequence[bytes | None],
+    keys: ByteColumn,
+    values: ByteColumn,
     traceparents: Mapping[int, bytes],
     fixed: Sequence[tuple[str, bytes]],
 ) -> list[RecordBatch]:
+    """Return the records of n rows under the events' times, with ``fixed`` and their own headers.
+
+    ``keys`` and ``values`` have the length n.
+    """
     headers = [("ce_id", ByteColumn.of_texts(rows.event_ids))]
     if traceparents:
         traces = list(map(traceparents.get, rows.source_offsets.tolist()))
         headers.append(("traceparent", ByteColumn.of(traces)))
     return encode_batches(
-        ByteColumn.of(keys),
-        ByteColumn.of(values),
+        keys,
+        values,
         rows.event_times_ms.clip(_EARLIEST_MS),
         fixed,
         headers,
         COMPRESSION,
     )
+
+
+def send_dead(producer: BatchProducer, letters: Sequence[DeadLetter]) -> list[Future[None]]:
+    """Send dead letters to the topics of theirs."""
+    return [
+        producer.send(topic, 0, partial(_dead_records, of_topic))
+        for topic, of_topic in _by_topic(letters).items()
+    ]
 
 
 def _dead_records(letters: Sequence[DeadLetter]) -> list[RecordBatch]:
@@ -111,7 +130,7 @@ def _by_topic(letters: Sequence[DeadLetter]) -> dict[str, list[DeadLetter]]:
     return found
 
 
-def _all_of(sent: Sequence[Future[None]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+def all_of(sent: Sequence[Future[None]], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
     """Return a future of ``loop`` that is set when all are, in whatever thread that happens."""
     receipt = _Receipt(loop, len(sent))
     for future in sent:

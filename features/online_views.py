@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features.aggregations import Remembering, Windowed
-from features.definition import Combination, Definition, kind_of
+from features.definition import Definition, kind_of
 from features.online_rows import RowLayout
 from streams.errors import DefinitionError
 from streams.stream import EventStream, LabelStream
@@ -63,7 +63,7 @@ def view_of(
         events: the stream.
         entity: the key; the events' entity by default.
         names: which features it holds; by default those that the key's stage makes: its windows,
-            for the events' entity the row features too, and combinations of those.
+            and where there is no other key, the row features and combinations.
 
     Raises:
         DefinitionError: a name is no feature, or there is none for the key.
@@ -114,18 +114,10 @@ def ttl_of(definition: Definition, events: EventStream, names: Sequence[str]) ->
 
 
 def _of_key(definition: Definition, events: EventStream, entity: str) -> list[str]:
-    own: set[str] = set()
-    for name, feature in definition.features.items():
-        if isinstance(feature, Remembering):
-            belongs = (feature.by or events.entity) == entity
-        elif isinstance(feature, Combination):
-            belongs = feature.left in own and feature.right in own
-        else:
-            belongs = entity == events.entity
-        if belongs:
-            own.add(name)
-    # A combination may stand before the plain features that it is made of.
-    for name, feature in definition.features.items():
-        if isinstance(feature, Combination) and feature.left in own and feature.right in own:
-            own.add(name)
-    return [name for name in definition.features if name in own]
+    if definition.keys(events) == (entity,):
+        return list(definition.features)
+    return [
+        name
+        for name, feature in definition.features.items()
+        if isinstance(feature, Remembering) and (feature.by or events.entity) == entity
+    ]

@@ -3,14 +3,16 @@
 The way of a batch:
 
 1. cut off what the state has already seen (a stretch fetched again after a rebalance),
-2. let the engine take it: the state moves,
+2. let the engine take it: the state moves; a stage that reads labels too first takes those that
+   stand before the batch's records,
 3. queue the rows from the group's committed offset on (those before it were emitted by an earlier
    run; they only rebuild the state),
 4. when the broker has acknowledged the rows of this and all earlier batches: the offset is done,
    and is committed at once,
 5. from time to time, save the state of a moment whose rows are acknowledged.
 
-So a crash anywhere repeats the same bytes under the same source offsets, and loses nothing.
+So a crash anywhere repeats the same bytes under the same source offsets, and loses nothing. That
+holds for the order of two logs too, since it is read back from the records emitted before.
 """
 
 from __future__ import annotations
@@ -21,29 +23,39 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
-from features.definition import Definition
 from features.engine import FeatureEngine, Processed
+from features.label_reading import PartitionLabels, output_partitions, read_recorded
 from features.records import FeatureRows
 from features.selection import from_offset, trim
+from features.stages import Stage
+from streams.batch import LogBatch
 from streams.batch_transport import Bounds, Fetched
 from streams.errors import DefinitionError, StateError
 from streams.snapshots import Snapshot, SnapshotStore
-from streams.stream import EventStream
 
 MAX_UNACKNOWLEDGED = 50_000
 """Records queued at the producer beyond which the worker takes no further batch."""
+
+_LABELS_FROM, _OUTPUT_FROM = "labels_from", "output_from"
+"""Arrays in the snapshots of a stage that reads labels: the next label offset, and where in the
+output's partitions to look for what was emitted since."""
+_OF_LABELS = {_LABELS_FROM, _OUTPUT_FROM}
 
 
 class Emitter(Protocol):
     """Sends rows and dead letters away; the future is set when the broker has them."""
 
-    def emit(self, processed: Processed, traceparents: Mapping[int, bytes]) -> asyncio.Future[None]:
-        """Queue a batch's output."""
+    def emit(
+        self, processed: Processed, traceparents: Mapping[int, bytes], batch: LogBatch
+    ) -> asyncio.Future[None]:
+        """Queue the output; ``batch`` is what it was made of."""
         ...
 
 
@@ -77,6 +89,8 @@ class _Partition:
     next_offset: int  # the state holds all records before it
     emit_from: int  # rows before it stand in the features topic already
     saved_offset: int  # where the last snapshot stands
+    labels: PartitionLabels | None = None
+    next_label: int = 0  # the state holds all labels before it
     saved_at: float = field(default_factory=time.monotonic)
     saving: asyncio.Task[None] | None = None
     waiting: deque[tuple[asyncio.Future[None], int, int]] = field(default_factory=deque)
@@ -86,36 +100,42 @@ class FeatureProcessor:
     """Owns the partitions of a feature worker; an owner as :mod:`streams.batch_transport` asks.
 
     Args:
-        definition: the features.
-        events: the stream.
+        stage: which records it reads, and what it makes of them.
         emitter: where rows go.
         snapshots: where states are kept.
         done: called with (partition, next offset) when all before it is acknowledged.
         fail: called with whatever goes wrong; must end the process.
         online: takes the rows for the online store too.
         policy: when to save snapshots.
+        bootstrap: the brokers, for a stage that reads labels.
+        dead_letters: whether unusable records are told of; where several definitions read the same
+            events one of them does.
     """
 
     def __init__(
         self,
-        definition: Definition,
-        events: EventStream,
+        stage: Stage,
         emitter: Emitter,
         snapshots: SnapshotStore,
         done: Callable[[int, int], None],
         fail: Callable[[BaseException], None],
         online: OnlineSink | None = None,
         policy: SnapshotPolicy | None = None,
+        bootstrap: str | None = None,
+        dead_letters: bool = True,
     ) -> None:
-        self._definition = definition
-        self._events = events
+        if stage.reads_labels and bootstrap is None:
+            raise TypeError(f"stage {stage.number} reads labels: it needs the brokers' address")
+        self._stage = stage
+        self._bootstrap = bootstrap or ""
+        self._dead_letters = dead_letters
         self._emitter = emitter
         self._snapshots = snapshots
         self._done = done
         self._fail = fail
         self._online = online
         self._policy = policy or SnapshotPolicy()
-        self._maker = definition.hash(events)
+        self._maker = stage.maker
         self._partitions: dict[int, _Partition] = {}
         self._lock = asyncio.Lock()
         self._unacknowledged = 0
@@ -146,7 +166,9 @@ class FeatureProcessor:
             with self._failing():
                 await self._settle(partitions)
             for number in partitions:
-                self._partitions.pop(number, None)
+                gone = self._partitions.pop(number, None)
+                if gone is not None and gone.labels is not None:
+                    gone.labels.close()
             if self._online is not None:
                 self._online.forget()
 
@@ -159,7 +181,7 @@ class FeatureProcessor:
         """Take the next stretch of a partition."""
         async with self._lock:
             with contextlib.suppress(Exception), self._failing():
-                self._take(fetched)
+                await self._take(fetched)
         await self._room.wait()
 
     @contextmanager
@@ -171,7 +193,7 @@ class FeatureProcessor:
             self._fail(error)
             raise
 
-    def _take(self, fetched: Fetched) -> None:
+    async def _take(self, fetched: Fetched) -> None:
         number = fetched.batch.partition
         partition = self._partitions.get(number)
         if partition is None or fetched.batch.next_offset <= partition.next_offset:
@@ -183,11 +205,18 @@ class FeatureProcessor:
                 "deleted. Started again, the worker reads from its snapshot"
             )
         batch = trim(fetched.batch, partition.next_offset)
-        processed = partition.engine.process(batch)
+        if partition.labels is None:
+            processed = partition.engine.process(batch)
+        else:
+            labels, seen = await asyncio.to_thread(partition.labels.take, batch)
+            processed = partition.engine.process(batch, labels, seen)
+            partition.next_label = labels.next_offset
         if self._online is not None:
-            self._online.offer(processed.rows)
+            self._online.offer(online_rows(self._stage, processed))
         processed = from_offset(processed, partition.emit_from)
-        receipt = self._emitter.emit(processed, fetched.traceparents)
+        if not self._dead_letters:
+            processed = replace(processed, dead=[])
+        receipt = self._emitter.emit(processed, fetched.traceparents, batch)
         partition.next_offset = batch.next_offset
         self.events_seen += len(batch)
         self._expect(number, partition, receipt, len(processed.rows))
@@ -231,22 +260,42 @@ class FeatureProcessor:
             snapshot = None
         engine = self._restore(number, snapshot) if snapshot else None
         if snapshot is None or engine is None:
-            engine, start, emitted = FeatureEngine(self._definition, self._events), bounds.first, 0
+            snapshot, engine = None, self._stage.engine()
+            start, emitted = bounds.first, 0
         else:
             start = emitted = snapshot.next_offset  # saved once all before it was acknowledged
         emit_from = max(bounds.committed or 0, emitted)
+        opened = _Partition(engine, start, emit_from, start)
+        if self._stage.reads_labels:
+            self._open_labels(number, opened, snapshot)
         log.info("partition opened", state_from=start, emit_from=emit_from, end=bounds.end)
-        return _Partition(engine, start, emit_from, start)
+        return opened
+
+    def _open_labels(self, number: int, opened: _Partition, snapshot: Snapshot | None) -> None:
+        """Read the labels from where the state stands, in the order that is on record."""
+        begins = np.zeros(len(output_partitions(self._stage, number)), dtype=np.int64)
+        if snapshot is not None:
+            opened.next_label = int(snapshot.arrays[_LABELS_FROM][0])
+            begins = snapshot.arrays[_OUTPUT_FROM]
+        at = opened.next_offset
+        recorded = read_recorded(self._bootstrap, self._stage, number, begins, at)
+        opened.labels = PartitionLabels(
+            self._bootstrap, self._stage, number, opened.next_label, recorded, begins
+        )
 
     def _restore(self, number: int, snapshot: Snapshot) -> FeatureEngine | None:
         if snapshot.maker != self._maker:
             raise DefinitionError(
-                f"definition v{self._definition.version} is not what it was when partition "
+                f"definition v{self._stage.definition.version} is not what it was when partition "
                 f"{number} was last processed: the features topic would mix two definitions. "
-                f"Give the changed one version {self._definition.version + 1}"
+                f"Give the changed one version {self._stage.definition.version + 1}"
             )
         try:
-            return FeatureEngine.restore(self._definition, self._events, snapshot.arrays)
+            if self._stage.reads_labels and not {_LABELS_FROM, _OUTPUT_FROM} <= set(
+                snapshot.arrays
+            ):
+                raise StateError("it does not say which labels it holds")
+            return self._stage.restore(snapshot.arrays)
         except StateError as error:
             self._snapshots.discard(number, str(error))
             return None
@@ -266,7 +315,12 @@ class FeatureProcessor:
 
     async def _save(self, number: int, partition: _Partition) -> None:
         """Copy the state now, and save it once all that it has emitted is acknowledged."""
+        labels = partition.labels
+        ends = None if labels is None else await asyncio.to_thread(labels.output_ends)
         offset, arrays = partition.next_offset, partition.engine.snapshot()
+        if labels is not None and ends is not None:
+            arrays[_LABELS_FROM] = np.array([partition.next_label], dtype=np.int64)
+            arrays[_OUTPUT_FROM] = labels.begins(offset, ends)
         await asyncio.gather(*(asyncio.shield(receipt) for receipt, _, _ in partition.waiting))
         if self._online is not None and not await self._online.flushed():
             return  # a snapshot promises that the online store has all before it
@@ -299,3 +353,15 @@ class FeatureProcessor:
     def _check(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
+
+
+def online_rows(stage: Stage, processed: Processed) -> FeatureRows:
+    """Return the rows under the stage's own entities, with what its view in the online store has.
+
+    A complete row has all; of the rows on their way to the next stage only what this one made.
+    """
+    rows = replace(processed.rows, entities=processed.stage_entities)
+    if stage.is_last or stage.number == 0:
+        return rows
+    columns: NDArray[Any] = np.array(stage.own_columns, dtype=np.int64)
+    return replace(rows, numeric=rows.numeric[:, columns])

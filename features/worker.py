@@ -24,6 +24,7 @@ from features.online import OnlineTable, store_folder
 from features.online_writer import OnlineWriter
 from features.processor import FeatureProcessor, SnapshotPolicy
 from features.records import FeatureCodec
+from features.stages import Stage
 from streams.batch_transport import BatchConsumer, Fetched, batch_app
 from streams.clock import SystemClock
 from streams.errors import BrokerError, StateError
@@ -115,8 +116,8 @@ class _FeatureWorker:
         emitter = FeatureEmitter(job.bootstrap, job.topics, codec, SystemClock())
         online = self._open_online() if job.online else None
         self._processor = FeatureProcessor(
-            job.definition, job.events, emitter, store, self._done, self._fail, online,
-            job.snapshots,
+            Stage(job.topics, job.definition, job.events), emitter, store, self._done, self._fail,
+            online, job.snapshots,
         )  # fmt: skip
         with _worker_number(home / "workers" / "features") as instance:
             app = batch_app(

@@ -28,6 +28,10 @@ class ByteColumn:
         """Return the number of strings."""
         return len(self.lengths)
 
+    def at(self, places: NDArray[np.int64]) -> ByteColumn:
+        """Return the strings at some places; the buffer is shared."""
+        return ByteColumn(self.data, self.starts[places], self.lengths[places])
+
     @classmethod
     def of(cls, items: Sequence[bytes | None]) -> ByteColumn:
         """Return the column of some strings."""

@@ -10,13 +10,16 @@ import pytest
 from features.engine import FeatureEngine, Processed
 from features.processor import FeatureProcessor, SnapshotPolicy
 from features.records import FeatureCodec, FeatureRows
+from features.stages import Stage
 from streams.batch import LogBatch
 from streams.batch_transport import Bounds, Fetched
 from streams.errors import BrokerError, DefinitionError, StateError
 from streams.snapshots import Snapshot, SnapshotStore
+from streams.topics import Topics
 from tests.features.payments import DEFINITION, PAYMENTS, payments
 
 CODEC = FeatureCodec(DEFINITION, PAYMENTS)
+STAGE = Stage(Topics("payments"), DEFINITION, PAYMENTS)
 VALUES = [value for _, value in payments(0, 300, bad=False)]
 
 
@@ -27,7 +30,9 @@ class FakeEmitter:
         self.emitted: list[bytes] = []
         self.receipts: list[asyncio.Future[None]] = []
 
-    def emit(self, processed: Processed, _: Mapping[int, bytes]) -> asyncio.Future[None]:
+    def emit(
+        self, processed: Processed, _: Mapping[int, bytes], __: LogBatch
+    ) -> asyncio.Future[None]:
         self.emitted += CODEC.encode(processed.rows)
         self.receipts.append(asyncio.get_running_loop().create_future())
         return self.receipts[-1]
@@ -63,7 +68,7 @@ class Bench:
         self.done: list[tuple[int, int]] = []
         self.failures: list[BaseException] = []
         self.processor = FeatureProcessor(
-            DEFINITION, PAYMENTS, self.emitter, self.store,
+            STAGE, self.emitter, self.store,
             lambda partition, offset: self.done.append((partition, offset)),
             self.failures.append, online, SnapshotPolicy(3600, 100),
         )  # fmt: skip
