@@ -71,7 +71,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         run_trainer(
             bootstrap,
             pipeline.topics,
-            pipeline.features,
+            pipeline.definitions,
             pipeline.events,
             pipeline.labels,
             pipeline.model,

@@ -14,13 +14,15 @@ import pyarrow.json as pj
 
 from features.definition import Definition
 from streams.batch import LogBatch
-from streams.stream import EventStream
+from streams.stream import EventStream, LabelStream
 
 
 class ArrowFeatureReader:
     """Reads batches of the features topic of one definition."""
 
-    def __init__(self, definition: Definition, events: EventStream) -> None:
+    def __init__(
+        self, definition: Definition, events: EventStream, labels: LabelStream | None = None
+    ) -> None:
         self._version = definition.version
         self._numeric = definition.names("numeric")
         self._category = definition.names("category")
@@ -31,7 +33,7 @@ class ArrowFeatureReader:
         ]
         place = pa.struct([("partition", pa.int64()), ("offset", pa.int64())])
         self._also = [("labels", pa.int64())] if definition.reads_labels else []
-        self._also += [("origin", place)] if len(definition.keys(events)) > 1 else []
+        self._also += [("origin", place)] if len(definition.keys(events, labels)) > 1 else []
         self._parse = pj.ParseOptions(
             explicit_schema=pa.schema(
                 [

@@ -40,9 +40,15 @@ class LogDecoder(Protocol):
 class FeatureDecoder:
     """The features topic of one definition; raises StateError on foreign records."""
 
-    def __init__(self, topic: str, definition: Definition, events: EventStream) -> None:
+    def __init__(
+        self,
+        topic: str,
+        definition: Definition,
+        events: EventStream,
+        labels: LabelStream | None = None,
+    ) -> None:
         self.topic = topic
-        self.hash = definition.hash(events)
+        self.hash = definition.hash(events, labels)
         numeric, texts = definition.names("numeric"), definition.names("category")
         self.schema = pa.schema(
             [
@@ -57,8 +63,8 @@ class FeatureDecoder:
                 *((f"g.{name}", pa.string()) for name in definition.groups),
             ]
         )
-        self._reader = ArrowFeatureReader(definition, events)
-        self._codec = FeatureCodec(definition, events)
+        self._reader = ArrowFeatureReader(definition, events, labels)
+        self._codec = FeatureCodec(definition, events, labels)
 
     def decode(self, batch: LogBatch) -> pa.RecordBatch:
         """Return the columns of a batch of feature records."""

@@ -71,6 +71,11 @@ class TrainedModel:
     metrics: dict[str, float]
     history: list[dict[str, float]]
 
+    @property
+    def definition(self) -> int:
+        """The version of the features that the model was trained on."""
+        return int(self.manifest["definition"]["version"])
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -108,7 +113,7 @@ def read_training_data(job: TrainingJob, progress: Progress = lambda _: None) ->
     progress("finding the ranges in the log")
     topics, cutoff_ms = job.topics, job.cutoff_ms
     ranges = find_ranges(job.bootstrap, topics, job.events.partitions, job.since_ms)
-    decoder = FeatureDecoder(topics.features, job.definition, job.events)
+    decoder = FeatureDecoder(topics.features, job.definition, job.events, job.labels)
     features, feature_rows = trim(ranges[0], _read(job, decoder, ranges[0], progress), cutoff_ms)
     label_rows = _read(job, LabelDecoder(topics.labels, job.labels), ranges[1], progress)
     labels, label_rows = trim(ranges[1], label_rows, cutoff_ms + 1)
@@ -127,7 +132,7 @@ def read_training_data(job: TrainingJob, progress: Progress = lambda _: None) ->
     manifest = build_manifest(
         pipeline=topics.name,
         definition_version=job.definition.version,
-        definition_hash=job.definition.hash(job.events),
+        definition_hash=job.definition.hash(job.events, job.labels),
         features=features,
         labels=labels,
         since_ms=job.since_ms,

@@ -2,7 +2,8 @@
 
 For each command, in this order: (1) skip it where the control log has an answer, (2) run the
 training, in a thread, while this one goes on polling so that the group keeps its member, (3) append
-``registered`` and ``stage: live``, or ``refused``, (4) commit the command's offset. A crash
+``registered`` and ``stage: live``, or ``refused``, (4) commit the command's offset. It trains on
+the features of the definition that was ordered last (:mod:`streams.cutover`) by then. A crash
 before (3) repeats the training, which goes on from its checkpoint; a crash between the two records
 of (3) puts live what is registered; a crash before (4) skips.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import functools
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,16 +24,16 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from features.definition import Definition
-from streams.control import ControlFollower, ControlWriter, decode_command, decode_model_events
-from streams.errors import BrokerError, KappaError
+from streams.control import ControlWriter, decode_command
+from streams.errors import BrokerError, KappaError, TrainingError
 from streams.kafka_client import consumer
-from streams.rollout import Rollout
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Advance, Registered, Retrain, StageChanged, TrainingRefused
 from training.gate import refusal
 from training.job import Progress, TrainedModel, TrainingJob, run_training
 from training.launch import Check, WarmRanks
+from training.registering import Registry
 from training.spec import Model, Training
 from training.tracking import Run, Tracker, default_folder
 
@@ -49,11 +50,15 @@ class _StoppedError(Exception):
 
 @dataclass
 class Trainer:
-    """The worker. ``job`` holds all but the command's id and cut-off."""
+    """The worker. ``job`` holds all but the command's id and cut-off.
+
+    ``definitions`` are what the pipeline declares; that of ``job`` is used until a cut-over.
+    """
 
     job: TrainingJob
     tracker: Tracker
     train: Train = run_training
+    definitions: Sequence[Definition] = ()
 
     def run(self, stop: threading.Event) -> None:
         """Answer commands until ``stop`` is set; what is then in training stays unanswered.
@@ -63,8 +68,7 @@ class Trainer:
         """
         bootstrap, topics = self.job.bootstrap, self.job.topics
         self._stop, self._revoked = stop, False
-        self._rollout = Rollout()
-        self._models = ControlFollower(bootstrap, topics.models)
+        self._registry = Registry(bootstrap, topics.models)
         self._writer = ControlWriter(bootstrap)
         # Polled all the time, so a member that hangs is one that died.
         self._commands = consumer(bootstrap, group_id=topics.group("trainer"))
@@ -78,7 +82,7 @@ class Trainer:
                     self._take(message)
         finally:
             self._commands.close()
-            self._models.close()
+            self._registry.close()
 
     def _take(self, message: Message[bytes, bytes]) -> None:
         error, offset, value = message.error(), message.offset(), message.value()
@@ -110,10 +114,10 @@ class Trainer:
 
     def _answer(self, command: Retrain) -> bool:
         """Bring the answer to ``command`` into the log; return whether it is there."""
-        self._follow()
-        if command.command_id in self._rollout.answered_commands:
+        rollout = self._registry.follow()
+        if command.command_id in rollout.answered_commands:
             return True
-        begun = [v for v in self._rollout.versions.values() if v.command_id == command.command_id]
+        begun = [v for v in rollout.versions.values() if v.command_id == command.command_id]
         if begun:
             self._put_live(begun[-1], command)
             return True
@@ -134,23 +138,15 @@ class Trainer:
         return self._register(command, run, trained)
 
     def _register(self, command: Retrain, run: Run, trained: TrainedModel) -> bool:
-        self._follow()
-        if command.command_id in self._rollout.answered_commands:
+        if command.command_id in self._registry.follow().answered_commands:
             return True  # by another trainer, while this one had lost the partition
         reason = refusal(trained.metrics)
         if reason is not None:
             self.tracker.finish(run, trained, None)
             return self._refuse(command, None, reason)
-        registered = Registered(
-            version=max(self._rollout.versions, default=0) + 1,
-            command_id=command.command_id,
-            uri=trained.package.as_uri(),
-            sha256=trained.sha256,
-            manifest=trained.manifest,
-            metrics=trained.metrics,
-            run_id=run.id_within(TRACKING_PATIENCE_S),
+        registered = self._registry.register(
+            trained, command.command_id, lambda: run.id_within(TRACKING_PATIENCE_S)
         )
-        self._writer.append_model_event(self.job.topics.models, registered)
         self._put_live(registered, command)
         self.tracker.finish(run, trained, registered.version)
         return True
@@ -175,7 +171,7 @@ class Trainer:
 
     def _train_while_polling(self, command: Retrain) -> TrainedModel:
         """Run the training in a thread and keep the group membership alive meanwhile."""
-        job = replace(self.job, cutoff_ms=command.cutoff_ms, command_id=command.command_id)
+        job = self._job_of(command)
         cancelled = threading.Event()
 
         def check() -> None:
@@ -198,6 +194,23 @@ class Trainer:
         finally:
             self._commands.resume(self._commands.assignment())
 
+    def _job_of(self, command: Retrain) -> TrainingJob:
+        declared = {d.version: d for d in (self.job.definition, *self.definitions)}
+        version = self._registry.rollout.cutovers.definition or self.job.definition.version
+        if version not in declared:
+            raise TrainingError(
+                f"the features of definition v{version} answer since a cut-over, and the trainer's "
+                "pipeline file does not declare it: declare it, as features=(...), and start the "
+                "trainer again"
+            )
+        return replace(
+            self.job,
+            topics=replace(self.job.topics, definition=version),
+            definition=declared[version],
+            cutoff_ms=command.cutoff_ms,
+            command_id=command.command_id,
+        )
+
     def _poll_until_done(
         self, future: Future[TrainedModel], cancelled: threading.Event
     ) -> TrainedModel:
@@ -215,9 +228,6 @@ class Trainer:
                 # A rebalance gave the partition back at its committed offset, and not paused.
                 self._seek(offset)
                 self._pause()
-
-    def _follow(self) -> None:
-        self._rollout = self._rollout.apply_all(decode_model_events(self._models.catch_up()))
 
     def _pause(self) -> None:
         self._commands.pause(self._commands.assignment())
@@ -245,7 +255,7 @@ class Trainer:
 def run_trainer(
     bootstrap: str,
     topics: Topics,
-    definition: Definition,
+    definitions: Sequence[Definition],
     events: EventStream,
     labels: LabelStream,
     model: Model,
@@ -256,18 +266,20 @@ def run_trainer(
 ) -> None:
     """Run the trainer until SIGTERM or SIGINT; called in the process's main thread.
 
-    ``home`` is the pipeline's folder of state; ``tracking_uri`` MLflow's, None for its default.
+    ``definitions`` are all that the pipeline declares. ``home`` is its folder of state;
+    ``tracking_uri`` MLflow's, None for its default.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     job = TrainingJob(
-        bootstrap, topics, definition, events, labels, model, training,
+        bootstrap, topics, definitions[0], events, labels, model, training,
         cutoff_ms=0, home=home, command_id="", ranks=ranks,
     )  # fmt: skip
     tracker = Tracker(tracking_uri, default_folder(home), topics.name)
     try:
         with WarmRanks() as ranks_kept:
-            Trainer(job, tracker, functools.partial(run_training, launch=ranks_kept)).run(stop)
+            train = functools.partial(run_training, launch=ranks_kept)
+            Trainer(job, tracker, train, definitions).run(stop)
     finally:
         tracker.close()

@@ -13,14 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from features.definition import Definition, Number
 from streams import kafka_client
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import TrainingError
+from streams.expressions import Value
 from streams.kafka_client import producer
 from streams.positions import PositionReader
+from streams.rollout import Rollout
 from streams.topics import Topics
 from streams.wire import (
     Advance,
+    DefinitionChanged,
     ModelEvent,
     Registered,
     Retrain,
@@ -31,12 +35,15 @@ from tests.training.pipelines import DEFINITION, EVENTS, LABELS, new_log, time_m
 from training.job import Progress, TrainedModel, TrainingJob
 from training.launch import Check
 from training.package import load_package
+from training.registering import Registry
 from training.spec import Model, Training
 from training.tracking import Tracker
 from training.trainer import Trainer
 
 pytestmark = pytest.mark.broker
 GOOD = {"log_loss": 0.4, "base_rate_log_loss": 0.6}
+V2 = Definition(2, {"level": Number(Value("level"))})
+OF_V2 = {"definition": {"version": 2}}
 PATIENCE_S = 120.0  # a training on a busy machine takes half of it
 
 
@@ -47,12 +54,14 @@ class FakeTraining:
         self.metrics = GOOD if metrics is None else metrics
         self.error: Exception | None = None
         self.cutoffs_ms: list[int] = []
+        self.topics: list[str] = []
         self.begun, self.go = threading.Event(), threading.Event()
         if not wait:
             self.go.set()
 
     def __call__(self, job: TrainingJob, progress: Progress, check: Check) -> TrainedModel:
         self.cutoffs_ms.append(job.cutoff_ms)
+        self.topics.append(job.topics.features)
         self.begun.set()
         while not self.go.wait(0.02):
             check()
@@ -60,7 +69,11 @@ class FakeTraining:
         if self.error is not None:
             raise self.error
         return TrainedModel(
-            job.home / "model", "aa", {"cutoff_ms": job.cutoff_ms}, self.metrics, []
+            job.home / "model",
+            "aa",
+            {"cutoff_ms": job.cutoff_ms, "definition": {"version": job.definition.version}},
+            self.metrics,
+            [],
         )
 
 
@@ -75,7 +88,7 @@ def trainer(bootstrap: str, topics: Topics, home: Path, train: FakeTraining) -> 
     job = TrainingJob(
         bootstrap, topics, DEFINITION, EVENTS, LABELS, Model(), Training(), 0, home, "", 1
     )
-    return Trainer(job, NoTracker(None, home, topics.name), train)
+    return Trainer(job, NoTracker(None, home, topics.name), train, (DEFINITION, V2))
 
 
 @contextmanager
@@ -168,6 +181,57 @@ def test_commands_are_answered_in_order(log: Log, tmp_path: Path) -> None:
     assert staged[0].reason.startswith("schedule; log loss 0.4000")
     assert answers.index(registered[0]) < answers.index(staged[0])
     assert train.cutoffs_ms == [1000, 2000]
+
+
+def test_it_trains_on_the_definition_that_was_ordered_last(log: Log, tmp_path: Path) -> None:
+    train = FakeTraining()
+    with running(trainer(log.bootstrap, log.topics, tmp_path, train)):
+        for number, change in enumerate((None, ordered(1, 2, 1), ordered(2, 1, 2)), start=1):
+            if change is not None:
+                log.model_event(change)
+            log.command(retrain(number))
+            log.await_committed(number)
+    name = log.topics.name
+    assert train.topics == [f"{name}.features.v{version}" for version in (1, 2, 1)]
+    made = [e for e in log.answers() if isinstance(e, Registered)]
+    assert [(e.version, e.definition) for e in made] == [(1, 1), (2, 2), (3, 1)]
+
+
+def ordered(change: int, definition: int, before: int) -> DefinitionChanged:
+    return DefinitionChanged(change, definition, before, 0, 2, "a test")
+
+
+def test_an_undeclared_definition_refuses_the_training(log: Log, tmp_path: Path) -> None:
+    log.model_event(ordered(1, 7, 1))
+    log.command(retrain(1))
+    with running(trainer(log.bootstrap, log.topics, tmp_path, FakeTraining())):
+        log.await_committed(1)
+    refused = log.answers()[-1]
+    assert isinstance(refused, TrainingRefused)
+    assert "definition v7" in refused.reason
+
+
+def test_a_number_that_another_took_first_is_left_to_it(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, others = ControlWriter.append_model_event, [registered(1, "another")]
+
+    def overtaken(writer: ControlWriter, topic: str, event: ModelEvent) -> None:
+        while others:
+            append(writer, topic, others.pop())
+        append(writer, topic, event)
+
+    monkeypatch.setattr(ControlWriter, "append_model_event", overtaken)
+    registry = Registry(log.bootstrap, log.topics.models)
+    made = registry.register(TrainedModel(tmp_path, "aa", OF_V2, GOOD, []), "mine", lambda: None)
+    registry.close()
+    assert (made.version, made.definition) == (2, 2)
+    rollout = Rollout().apply_all(log.answers())
+    assert {v: e.command_id for v, e in rollout.versions.items()} == {1: "another", 2: "mine"}
+
+
+def registered(version: int, command_id: str) -> Registered:
+    return Registered(version, command_id, "file:///x", "aa", {}, GOOD, None)
 
 
 def test_a_model_that_is_no_better_is_refused(log: Log, tmp_path: Path) -> None:
@@ -303,7 +367,7 @@ from training.trainer import run_trainer
 
 bootstrap, name, home = sys.argv[1:]
 run_trainer(
-    bootstrap, Topics(name), DEFINITION, EVENTS, LABELS,
+    bootstrap, Topics(name), (DEFINITION,), EVENTS, LABELS,
     Model(hidden=(8,), epochs=3, batch=64, learning_rate=1e-2),
     Training(window=None, minimum_examples=100),
     Path(home), 2, None,
