@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.byte_columns import NULL, ByteColumn
+from streams.checksum import crc32c
 from streams.compiled import compiled
 
 MAX_BATCH_BYTES = 900_000
@@ -26,7 +27,9 @@ HEADER_BYTES = 61
 CRC_FROM = 21
 """The checksum covers all bytes from here on."""
 
-_LENGTH_FROM = 12
+LENGTH_FROM = 12
+"""The batch's length counts the bytes from here on."""
+
 _MAGIC = 2
 _ABOVE_CRC = struct.Struct(">qiibI")
 _BELOW_CRC = struct.Struct(">hiqqqhii")
@@ -65,7 +68,7 @@ class RecordBatch:
             producer_id, producer_epoch, base_sequence, self.count,
         )  # fmt: skip
         crc = crc32c(self.records, crc32c(below))
-        above = _ABOVE_CRC.pack(0, self.size - _LENGTH_FROM, -1, _MAGIC, crc)
+        above = _ABOVE_CRC.pack(0, self.size - LENGTH_FROM, -1, _MAGIC, crc)
         return b"".join((above, below, self.records))
 
 
@@ -130,11 +133,6 @@ def encode_batches(
     return batches
 
 
-def crc32c(data: bytes, crc: int = 0) -> int:
-    """Return the CRC-32C (Castagnoli) of ``data``, going on from that of what stands before."""
-    return _crc32c(_array(data), crc, _CRC_TABLES)
-
-
 def warm_up() -> None:
     """Load the compiled loops (compiled once on a machine), so that the first batch is quick."""
     one = ByteColumn.of([b"x"])
@@ -152,55 +150,6 @@ def _with_length(data: bytes) -> bytes:
         out.append(length & 0x7F | 0x80)
         length >>= 7
     return bytes([*out, length]) + data
-
-
-def _crc_tables() -> NDArray[np.uint32]:
-    """Return the tables of the slicing-by-8 method, shape (8, 256).
-
-    M. Kounavis and F. Berry, "Novel Table Lookup-Based Algorithms for High-Performance CRC
-    Generation", IEEE Transactions on Computers 57 (2008).
-    """
-    tables = np.zeros((8, 256), dtype=np.uint32)
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        tables[0, byte] = crc
-    for i in range(1, 8):
-        tables[i] = (tables[i - 1] >> np.uint32(8)) ^ tables[0, tables[i - 1] & np.uint32(0xFF)]
-    return tables
-
-
-_CRC_TABLES = _crc_tables()
-
-
-@compiled
-def _crc32c(data: NDArray[np.uint8], crc: int, t: NDArray[np.uint32]) -> int:
-    c = np.uint32(crc) ^ np.uint32(0xFFFFFFFF)
-    byte = np.uint32(0xFF)
-    i = 0
-    while i + 8 <= len(data):
-        c ^= (
-            np.uint32(data[i])
-            | (np.uint32(data[i + 1]) << np.uint32(8))
-            | (np.uint32(data[i + 2]) << np.uint32(16))
-            | (np.uint32(data[i + 3]) << np.uint32(24))
-        )
-        c = (
-            t[7, c & byte]
-            ^ t[6, (c >> np.uint32(8)) & byte]
-            ^ t[5, (c >> np.uint32(16)) & byte]
-            ^ t[4, c >> np.uint32(24)]
-            ^ t[3, data[i + 4]]
-            ^ t[2, data[i + 5]]
-            ^ t[1, data[i + 6]]
-            ^ t[0, data[i + 7]]
-        )
-        i += 8
-    while i < len(data):
-        c = (c >> np.uint32(8)) ^ t[0, (c ^ np.uint32(data[i])) & byte]
-        i += 1
-    return int(c ^ np.uint32(0xFFFFFFFF))
 
 
 @compiled

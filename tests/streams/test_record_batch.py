@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.byte_columns import ByteColumn
-from streams.record_batch import HEADER_BYTES, crc32c, encode_batches
+from streams.checksum import crc32c
+from streams.record_batch import HEADER_BYTES, encode_batches
 
 Record = tuple[bytes | None, bytes | None, int, list[tuple[str, bytes]]]
 
