@@ -12,6 +12,7 @@ import msgspec
 
 from infra.broker import EmbeddedBroker
 from infra.conductor import Conductor, Observer
+from infra.schema_check import check_schemas
 from infra.supervisor import Supervisor
 from serving.audit import run_audit
 from serving.outcome import read_alerts, read_answers, read_labels
@@ -88,6 +89,7 @@ def run_demo(
     pipeline, topics = demo.pipeline, demo.pipeline.topics
     ensure_topics(bootstrap, pipeline.topic_specs, demo.settings.replication)
     _refuse_used_topics(bootstrap, topics, pipeline.events.partitions)
+    check_schemas(bootstrap, pipeline, demo.settings.replication)
     player = Player(recordings, SourceProducer(bootstrap, topics, "kappa/demo"))
     with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap) as supervisor:
         conductor = Conductor(

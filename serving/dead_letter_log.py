@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,22 @@ def read_dead_letters(bootstrap: str, source: str, first: int = 0) -> DeadLetter
         StateError: a record has not the headers of a dead letter.
     """
     topic = dead_letter_topic(source)
+    return _columns([_origin(message, topic) for message in _messages(bootstrap, topic, first)])
+
+
+def read_dead_values(bootstrap: str, source: str) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the error class and the original bytes of each dead letter of topic ``source``.
+
+    Errors as :func:`read_dead_letters`.
+    """
+    topic = dead_letter_topic(source)
+    for message in _messages(bootstrap, topic, 0):
+        yield _origin(message, topic)[2], message.value()
+
+
+def _messages(bootstrap: str, topic: str, first: int) -> Iterator[Message[bytes, bytes]]:
+    """Yield the records of partition 0 from ``first`` to its end as it stands then."""
     client = consumer(bootstrap)
-    found: list[tuple[int, int, str]] = []
     silent_s = 0.0
     try:
         client.assign([TopicPartition(topic, 0, first)])
@@ -52,9 +67,9 @@ def read_dead_letters(bootstrap: str, source: str, first: int = 0) -> DeadLetter
             for message in messages:
                 error = message.error()
                 if error is None:
-                    found.append(_origin(message, topic))
+                    yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    return _columns(found)
+                    return
                 else:
                     raise BrokerError(f"reading {topic}: {error}")
     except KafkaException as error:

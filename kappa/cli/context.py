@@ -37,9 +37,14 @@ class Context:
 
 
 @contextmanager
-def open_context(pipeline: str) -> Iterator[Context]:
-    """Load the pipeline, find or start a broker, and make sure that the topics are right."""
+def open_context(pipeline: str, starts: bool = False) -> Iterator[Context]:
+    """Load the pipeline, find or start a broker, and make sure that the topics are right.
+
+    ``starts``: the command writes to the log, or reads it for good; so types and definitions must
+    fit what it was written with, and are recorded there.
+    """
     from infra.broker import broker_session
+    from infra.schema_check import check_schemas
     from kappa.loading import load_pipeline
     from streams.settings import Settings
     from streams.topics import ensure_topics
@@ -47,4 +52,6 @@ def open_context(pipeline: str) -> Iterator[Context]:
     declared, settings = load_pipeline(pipeline), Settings()
     with broker_session(settings) as bootstrap:
         ensure_topics(bootstrap, declared.topic_specs, settings.replication)
+        if starts:
+            check_schemas(bootstrap, declared, settings.replication)
         yield Context(declared, settings, bootstrap)

@@ -62,7 +62,7 @@ def produce(
     if limit is not None:
         recordings = first_records(recordings, limit)
     recordings = begun(recordings)  # a file that can't be read is told before a broker starts
-    with open_context(pipeline) as context:
+    with open_context(pipeline, starts=True) as context:
         producer = SourceProducer(context.bootstrap, context.pipeline.topics)
         started_s = time.monotonic()
         delivered = _deliver(paced(recordings, pace, SystemClock(), time.sleep), producer, limit)

@@ -29,7 +29,7 @@ def up(
     roles = role or list(ROLES)
     for name in roles:
         check_role(name)
-    with open_context(pipeline) as context:
+    with open_context(pipeline, starts=True) as context:
         supervisor = Supervisor(
             pipeline, context.pipeline.name, context.settings, context.bootstrap, roles
         )

@@ -25,7 +25,7 @@ def worker(
         end_with_parent(parent_pid)
     try:
         check_role(role)
-        with open_context(pipeline) as context:
+        with open_context(pipeline, starts=True) as context:
             run_role(role, context.pipeline, context.settings, context.bootstrap)
     except (ConfigurationError, DefinitionError, TopicMismatchError) as error:
         # Told apart from other ends, since starting again can't help.
