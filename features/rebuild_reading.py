@@ -18,8 +18,12 @@ _ALL = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class RebuildProgress:
-    """How far a pass over the log has come; ``event_time_ms`` is the newest record's time."""
+    """How far a pass over a stage's input has come.
 
+    ``stage`` is the name of its processes, ``event_time_ms`` the newest record's time.
+    """
+
+    stage: str
     number: int
     partition: int
     done: int
@@ -36,7 +40,8 @@ class RebuildProgress:
 class Meter:
     """Counts what a pass has done, and how fast it goes."""
 
-    def __init__(self, number: int, total: int) -> None:
+    def __init__(self, stage: str, number: int, total: int) -> None:
+        self._stage = stage
         self._number = number
         self._total = total
         self._done = 0
@@ -48,6 +53,7 @@ class Meter:
         self._done += batch.next_offset - fetched.start_offset
         elapsed_s = time.perf_counter() - self._began_s
         return RebuildProgress(
+            stage=self._stage,
             number=self._number,
             partition=batch.partition,
             done=self._done,

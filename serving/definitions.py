@@ -1,6 +1,7 @@
 """Which of a pipeline's definitions have workers: the first, and those built beside it."""
 
 from features.definition import Definition
+from features.stages import stages_of
 from serving.pipeline import Pipeline
 from streams.group_offsets import GroupOffsets
 
@@ -27,7 +28,8 @@ def is_built(bootstrap: str, pipeline: Pipeline, definition: Definition) -> bool
         BrokerError: the group's offsets can't be read.
     """
     topics = pipeline.topics_of(definition)
-    offsets = GroupOffsets(bootstrap, topics.group("features"), topics.events)
+    last = stages_of(definition, pipeline.events, pipeline.labels, topics)[-1]
+    offsets = GroupOffsets(bootstrap, last.group, last.input)
     try:
         committed = offsets.read(pipeline.events.partitions)
     finally:

@@ -70,14 +70,17 @@ class GroupOffsets:
             if place.offset >= 0
         }
 
-    def commit(self, offsets: Mapping[int, int], note: str = "") -> None:
-        """Commit next offsets.
+    def commit(self, positions: Mapping[int, Committed]) -> None:
+        """Commit partition → next offset and note.
 
         Raises:
             StateError: the group has got members, which commit for themselves.
             BrokerError: the broker refuses.
         """
-        places = [TopicPartition(self._topic, p, o, note) for p, o in sorted(offsets.items())]
+        places = [
+            TopicPartition(self._topic, partition, at.offset, at.note)
+            for partition, at in sorted(positions.items())
+        ]
         if not places:
             return
         try:

@@ -84,6 +84,7 @@ def _job(
         topics=declared.topics_of(definition),
         definition=definition,
         events=declared.events,
+        labels=declared.labels,
         home=context.home,
         online=online,
         partitions=tuple(chosen),
@@ -183,8 +184,8 @@ def _told(progress: "RebuildProgress") -> str:
     catching = f"pass {progress.number}, " if progress.number > 1 else ""
     at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(progress.event_time_ms / 1000))
     return (
-        f"{catching}partition {progress.partition}, {progress.events_per_s:,.0f} events/s{left}, "
-        f"at {at}"
+        f"{progress.stage}: {catching}partition {progress.partition}, "
+        f"{progress.events_per_s:,.0f} events/s{left}, at {at}"
     )
 
 
