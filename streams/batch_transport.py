@@ -21,16 +21,15 @@ from typing import Any, ClassVar, Protocol, cast
 
 import aiokafka
 import faust
-import numpy as np
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.batch import LogBatch
+from streams.bulk_fetching import BulkFetches
 from streams.collector import spare_what_stays
+from streams.record_parsing import Fetched as Fetched
 
-TRACEPARENT = "traceparent"
 MAX_RECORDS = 4_000
 """Per batch: with 10,000 the objects of a batch leave the processor's cache, a quarter slower."""
 MAX_FETCH_BYTES = 4 << 20
@@ -38,19 +37,6 @@ FETCH_WAIT_S = 0.1
 """How long one look for new records waits; what it finds comes at once."""
 BUFFERED_BATCHES = 4
 SESSION_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A stretch of one partition, [start_offset, batch.next_offset).
-
-    ``batch`` may be empty: a transaction marker moves the position and brings no record.
-    ``traceparents`` maps offsets to the header of that name, for the records that carry one.
-    """
-
-    start_offset: int
-    batch: LogBatch
-    traceparents: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +76,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         conf = self.app.conf
         self._assignor = driver.RoundRobinPartitionAssignor
-        return aiokafka.AIOKafkaConsumer(
+        consumer = aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -108,31 +94,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
         )
+        self._fetches = BulkFetches(consumer)
+        return consumer
 
     async def _fetch_records(
         self,
         consumer: Any,
         active_partitions: Iterable[TP],
         timeout: float | None = None,  # noqa: ARG002 - Faust waits a second, too long
-        max_records: int | None = None,
+        max_records: int | None = None,  # noqa: ARG002 - as many for each partition
     ) -> dict[TP, list[Any]]:
         if not self.consumer.flow_active:
             return {}
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError()
-        before = _positions(consumer)
         with fetcher._subscriptions.fetch_context():
-            fetched = await fetcher.fetched_records(
-                active_partitions, timeout=FETCH_WAIT_S, max_records=max_records
+            fetched = await self._fetches.take(
+                fetcher, set(active_partitions or ()), MAX_RECORDS, FETCH_WAIT_S
             )
-        after = _positions(consumer)
-        folded: dict[TP, list[Any]] = {}
-        for tp, start in before.items():
-            records, position = fetched.get(tp, []), after.get(tp)
-            if records or (position is not None and position > start and tp in active_partitions):
-                folded[tp] = [_fold(tp, start, records, position)]
-        return folded
+        return {tp: [_message(stretch)] for tp, stretch in fetched.items()}
 
     async def bounds(self, topic: str) -> dict[int, Bounds]:
         """Return partition → bounds for what is assigned of ``topic``."""
@@ -297,46 +278,18 @@ def batch_app(
     return app
 
 
-def _positions(consumer: Any) -> dict[TopicPartition, int]:
-    """Return where reading goes on, for each assigned partition whose position is known."""
-    subscription = consumer._subscription.subscription
-    if subscription is None or subscription.assignment is None:
-        return {}
-    assignment = subscription.assignment
-    states = {tp: assignment.state_value(tp) for tp in assignment.tps}
-    return {tp: s._position for tp, s in states.items() if s is not None and s.has_valid_position}
-
-
-def _fold(tp: Any, start: int, records: list[Any], position: int | None) -> Any:
+def _message(fetched: Fetched) -> Any:
     """Return one record, as Faust expects it, whose value is the whole stretch."""
-    offsets = np.array([r.offset for r in records], dtype=np.int64)
-    start = min(start, records[0].offset) if records else start
-    next_offset = max(position or 0, records[-1].offset + 1 if records else 0)
-    batch = LogBatch(
-        topic=tp.topic,
-        partition=tp.partition,
-        offsets=offsets,
-        timestamps_ms=np.array([r.timestamp for r in records], dtype=np.int64),
-        keys=[r.key for r in records],
-        values=[r.value for r in records],
-        next_offset=next_offset,
-    )
-    traceparents = {
-        r.offset: value
-        for r in records
-        if r.headers
-        for name, value in r.headers
-        if name == TRACEPARENT
-    }
+    batch = fetched.batch
     return SimpleNamespace(
-        topic=tp.topic,
-        partition=tp.partition,
-        offset=next_offset - 1,
-        timestamp=records[-1].timestamp if records else None,
+        topic=batch.topic,
+        partition=batch.partition,
+        offset=batch.next_offset - 1,
+        timestamp=int(batch.timestamps_ms[-1]) if len(batch) else None,
         timestamp_type=0,
         headers=(),
         key=None,
-        value=Fetched(start, batch, traceparents),
+        value=fetched,
         checksum=None,
         serialized_key_size=0,
         serialized_value_size=0,

@@ -41,7 +41,7 @@ class OldFormatError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Fetched:
     """Records of one partition, [start_offset, batch.next_offset).
 
     ``batch`` may be empty: a transaction marker moves the position and brings no record.
@@ -106,14 +106,14 @@ class FetchedRecords:
         """Whether nothing is left."""
         return self._records is None and self._next == len(self._batches)
 
-    def take(self, max_records: int) -> Stretch:
+    def take(self, max_records: int) -> Fetched:
         """Return the next records, at most so many; perhaps none, and then the position moves."""
         start = self.position
         if self._records is None:
             self._parse(max_records)
         records = self._records
         if records is None:
-            return self._stretch(start, None, 0, 0)
+            return self._fetched(start, None, 0, 0)
         first, last = self._taken, min(self._taken + max_records, len(records.offsets))
         if last == len(records.offsets):
             self._records, self._taken = None, 0
@@ -121,14 +121,14 @@ class FetchedRecords:
         else:
             self._taken = last
             self.position = int(records.offsets[last - 1]) + 1
-        return self._stretch(start, records, first, last)
+        return self._fetched(start, records, first, last)
 
-    def _stretch(self, start: int, records: RecordPlaces | None, first: int, last: int) -> Stretch:
+    def _fetched(self, start: int, records: RecordPlaces | None, first: int, last: int) -> Fetched:
         if records is None:
             batch = LogBatch(
                 self._topic, self._partition, _NOTHING, _NOTHING, [], [], self.position
             )
-            return Stretch(start, batch, {})
+            return Fetched(start, batch, {})
         data, places = records.data, records.places[:, first:last]
         batch = LogBatch(
             topic=self._topic,
@@ -141,10 +141,10 @@ class FetchedRecords:
         )
         traced = np.flatnonzero(places[5] != NULL)
         if not len(traced):
-            return Stretch(start, batch, {})
+            return Fetched(start, batch, {})
         traces = objects_at(data, places[4, traced], places[5, traced])
         offsets = batch.offsets[traced].tolist()
-        return Stretch(start, batch, dict(zip(offsets, traces, strict=True)))  # type: ignore[arg-type]
+        return Fetched(start, batch, dict(zip(offsets, traces, strict=True)))  # type: ignore[arg-type]
 
     def _parse(self, wanted: int) -> None:
         """Read batches until there are ``wanted`` records, or all are read."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams.checksum import crc32c
 from streams.errors import BrokerError
-from streams.record_parsing import FetchedRecords, OldFormatError, Stretch
+from streams.record_parsing import Fetched, FetchedRecords, OldFormatError
 
 Header = tuple[str, bytes | None]
 Record = tuple[int, int, bytes | None, bytes | None, list[Header]]  # offset, time, key, value
@@ -50,9 +50,9 @@ def sealed(made: bytearray) -> bytes:
     return bytes(made)
 
 
-def taken(fetched: FetchedRecords, max_records: int = 1 << 30) -> list[Stretch]:
+def taken(fetched: FetchedRecords, max_records: int = 1 << 30) -> list[Fetched]:
     """Return all stretches; they must follow each other without a gap."""
-    stretches: list[Stretch] = []
+    stretches: list[Fetched] = []
     while not fetched.is_taken:
         start = fetched.position
         stretches.append(fetched.take(max_records))
@@ -64,7 +64,7 @@ def taken(fetched: FetchedRecords, max_records: int = 1 << 30) -> list[Stretch]:
 
 
 def columns(
-    stretches: Sequence[Stretch],
+    stretches: Sequence[Fetched],
 ) -> tuple[list[tuple[int, int, bytes | None, bytes | None]], dict[int, bytes]]:
     found: list[tuple[int, int, bytes | None, bytes | None]] = []
     traces: dict[int, bytes] = {}
