@@ -9,7 +9,9 @@ import typer
 
 from kappa.cli.alerts import alerts
 from kappa.cli.audit import audit
+from kappa.cli.cutover import cutover
 from kappa.cli.demo import demo
+from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
@@ -29,7 +31,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, predictions, alerts, audit, schema, doctor, worker,
+    demo, up, produce, train, replay, diff, cutover, predictions, alerts, audit, schema,
+    doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
 
