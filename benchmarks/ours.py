@@ -1,12 +1,10 @@
-"""Ours, measured: the live worker beside its broker, and a replay, for any pipeline.
+"""Ours, live: the feature worker over a log that is filled, for any pipeline.
 
-A pipeline is named as ``module:attribute``. Each runs in a process of its own, and a core's rate
-is events divided by the processor seconds (all threads) of that process.
+A pipeline is named as ``module:attribute``. The worker runs in a process of its own, and a core's
+rate is events divided by the processor seconds (all threads) of that process.
 """
 
-import argparse
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+from confluent_kafka.admin import AdminClient
 
 from benchmarks.peers.outcome import Rates
 from serving.pipeline import Pipeline
@@ -26,7 +25,11 @@ from streams.topics import Topics, dead_letter_topic, ensure_topics
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 0.25  # of the events; compiling, importing and joining the group is not what is measured
 TIMEOUT_S = 900.0
-_POLL_S = 0.05
+_POLL_S = 0.1
+
+
+class MeasuringError(Exception):
+    """A process of ours did not do what was to be measured; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -80,42 +83,6 @@ def live(bootstrap: str, log: Log, home: Path) -> Rates:
             progress.close()
 
 
-def replayed(bootstrap: str, log: Log) -> Rates:
-    """Recompute the log's features in a fresh process; says so if they differ from the live ones.
-
-    The one place to change where another kind of replay is to be measured.
-    """
-    command = [sys.executable, "-m", "benchmarks.ours", log.spec, log.name, bootstrap]
-    ended = subprocess.run(
-        command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
-    )
-    told = [line for line in ended.stdout.splitlines() if line.startswith('{"events"')]
-    if not told:
-        raise SystemExit(f"the replay did not end in order:\n{ended.stderr[-3000:]}")
-    figures = json.loads(told[-1])
-    if not figures["identical"]:
-        raise SystemExit("the replay differs from what was emitted live")
-    return Rates(figures["events"] / figures["cpu_s"], figures["events"] / figures["wall_s"])
-
-
-def replay_here(spec: str, name: str, bootstrap: str) -> dict[str, float]:
-    """Replay in this process: features computed, encoded, and compared byte for byte."""
-    from features.engine import warm_up
-    from features.verify import Replay
-
-    pipeline = load(spec, name)
-    warm_up()
-    replay = Replay(bootstrap, pipeline.topics, pipeline.features, pipeline.events)
-    cpu_s = time.process_time()
-    report = replay.run()
-    return {
-        "events": report.events,
-        "cpu_s": time.process_time() - cpu_s,  # comparing included
-        "wall_s": report.compute_seconds,
-        "identical": report.identical,
-    }
-
-
 @contextmanager
 def worker(
     spec: str, bootstrap: str, name: str, home: Path, *options: str
@@ -127,7 +94,7 @@ def worker(
         *options,
     ]  # fmt: skip
     with (home / "worker.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log)
     try:
         yield process
     finally:
@@ -140,9 +107,11 @@ class Progress:
 
     def __init__(self, bootstrap: str, pipeline: Pipeline) -> None:
         self._reader = PositionReader(bootstrap)
+        self._groups = AdminClient({"bootstrap.servers": bootstrap})
+        self._partitions = pipeline.events.partitions
         self._topics: Topics = pipeline.topics
         dead = dead_letter_topic(self._topics.events)
-        self._ends = {self._topics.features: pipeline.events.partitions, dead: 1}
+        self._ends = {self._topics.features: self._partitions, dead: 1}
 
     def by_partition(self) -> dict[int, int]:
         """Return partition → events committed."""
@@ -155,33 +124,60 @@ class Progress:
         emitted = sum(sum(by_partition.values()) for by_partition in ends.values())
         return min(emitted, sum(self.by_partition().values()))
 
+    def ends(self) -> dict[int, int]:
+        """Return partition → where the events end."""
+        return self._reader.ends({self._topics.events: self._partitions})[self._topics.events]
+
+    def members(self) -> int:
+        """Return how many workers have a partition."""
+        group = self._topics.group("features")
+        described = self._groups.describe_consumer_groups([group])[group].result()
+        return sum(bool(m.assignment.topic_partitions) for m in described.members)
+
     def close(self) -> None:
         """Close the connection."""
         self._reader.close()
 
 
 def watch(
-    processes: list["subprocess.Popen[bytes]"], progress: Progress, events: int, home: Path
+    processes: list["subprocess.Popen[bytes]"],
+    progress: Progress,
+    events: int,
+    home: Path,
+    warm_up: int | None = None,
 ) -> Rates:
-    """Wait until all events are done; return the rates after the warm-up."""
+    """Wait until all events are done; return the rates after ``warm_up`` of them.
+
+    Raises:
+        MeasuringError: a worker ended, or it takes too long, or there was nothing to measure.
+    """
+    warm_up = int(WARM_UP * events) if warm_up is None else warm_up
     deadline = time.monotonic() + TIMEOUT_S
     began: tuple[int, float, float] | None = None
     while True:
         if any(process.poll() is not None for process in processes):
-            raise SystemExit((home / "worker.log").read_text()[-3000:])
+            raise MeasuringError(last_words(home))
         if time.monotonic() > deadline:
-            raise SystemExit(f"not done within {TIMEOUT_S:.0f} s: {progress.done()} of {events}")
+            raise MeasuringError(
+                f"not done within {TIMEOUT_S:.0f} s: {progress.done()} of {events}"
+            )
         now = (progress.done(), cpu_s(processes), time.perf_counter())
-        if began is None and now[0] >= WARM_UP * events:
+        if began is None and now[0] >= warm_up:
             began = now
         if now[0] >= events:
             break
         time.sleep(_POLL_S)
     if began is None or began[0] == now[0]:
-        raise SystemExit("too few events to measure: take more --events")
+        raise MeasuringError("too few events to measure: take more --events")
     return Rates(
         (now[0] - began[0]) / (now[1] - began[1]), (now[0] - began[0]) / (now[2] - began[2])
     )
+
+
+def last_words(home: Path) -> str:
+    """Return the last line that a worker wrote to its log."""
+    lines = [line.strip() for line in (home / "worker.log").read_text().splitlines()]
+    return next((line for line in reversed(lines) if line), "the worker ended without a word")
 
 
 def cpu_s(processes: list["subprocess.Popen[bytes]"]) -> float:
@@ -190,18 +186,6 @@ def cpu_s(processes: list["subprocess.Popen[bytes]"]) -> float:
     return sum(t.user + t.system for t in times)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of a process that finds the project's packages."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def main() -> None:
-    """Replay a pipeline's log and print the figures; what :func:`replayed` runs."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    for argument in ("spec", "name", "bootstrap"):
-        parser.add_argument(argument)
-    options = parser.parse_args()
-    print(json.dumps(replay_here(options.spec, options.name, options.bootstrap)))
-
-
-if __name__ == "__main__":
-    main()

@@ -43,14 +43,17 @@ def report(
         table.add_column(column, justify="right")
     for name, value in figures.items():
         goal = goals.get(name)
-        met = "" if goal is None else f"≥ {goal:,.0f} {'met' if value >= goal else 'MISSED'}"
-        table.add_row(name, f"{value:,.1f}" if value < 1_000 else f"{value:,.0f}", met)
+        met = "" if goal is None else f"≥ {goal:,.9g} {'met' if value >= goal else 'MISSED'}"
+        table.add_row(name, _rounded(value), met)
     for name, goal in goals.items():
         if name not in figures:
-            table.add_row(name, "not measured", f"≥ {goal:,.0f} MISSED")
+            table.add_row(name, "not measured", f"≥ {goal:,.9g} MISSED")
     for name, why in skipped.items():
         table.add_row(name, f"skipped: {why}", "")
-    Console().print(table)
+    console = Console()
+    # A pipe is taken to be 80 wide, too little for the names.
+    console.width = max(console.width, 120)
+    console.print(table)
     if as_json:
         summary: dict[str, Any] = {
             "figures": dict(figures),
@@ -60,6 +63,11 @@ def report(
             "versions": told,
         }
         print(json.dumps(summary))
+
+
+def _rounded(value: float) -> str:
+    places = 0 if value >= 1_000 else 1 if value >= 10 else 2
+    return f"{value:,.{places}f}"
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -1,0 +1,111 @@
+"""Ours, in replay: a version built anew into its own topic, and features recomputed and compared.
+
+    python -m benchmarks.replays build|compare SPEC NAME BOOTSTRAP HOME
+
+Each runs in a process of its own, which measures itself and prints a line of JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.ours import ROOT, WARM_UP, Log, MeasuringError, environment, load
+from benchmarks.peers.outcome import Rates
+from streams.topics import ensure_topics
+
+BUILT = 100  # the version that is built is the declared one plus this
+Figures = dict[str, float]
+
+
+def rebuilt(bootstrap: str, log: Log, home: Path) -> Rates:
+    """Build the log's features again, under another version; every record is acknowledged."""
+    return _run("build", log, bootstrap, home)
+
+
+def recomputed(bootstrap: str, log: Log, home: Path) -> Rates:
+    """Recompute the log's features, and compare them with those of the live worker.
+
+    The processor seconds are those of both, the clock's those of recomputing.
+    """
+    return _run("compare", log, bootstrap, home)
+
+
+def build(spec: str, name: str, bootstrap: str, home: Path) -> Figures:
+    """Build in this process, the online store left out; measured after the warm-up."""
+    from features.rebuild import RebuildJob, run_rebuild
+    from features.rebuild_reading import RebuildProgress
+
+    pipeline = load(spec, name)
+    definition = replace(pipeline.features, version=pipeline.features.version + BUILT)
+    topics = pipeline.topics_of(definition)
+    ensure_topics(bootstrap, replace(pipeline, features=definition).topic_specs)
+    began: list[tuple[int, float, float]] = []
+
+    def observe(progress: RebuildProgress) -> None:
+        if not began and progress.done >= WARM_UP * progress.total:
+            began.append((progress.done, time.process_time(), time.perf_counter()))
+
+    job = RebuildJob(bootstrap, topics, definition, pipeline.events, home / "built", online=False)
+    report = run_rebuild(job, observe)
+    done, cpu_s, clock_s = began[0]
+    return {
+        "events": report.events - done,
+        "cpu_s": time.process_time() - cpu_s,
+        "wall_s": time.perf_counter() - clock_s,
+        "identical": report.complete,
+    }
+
+
+def compare(spec: str, name: str, bootstrap: str, _: Path) -> Figures:
+    """Recompute and compare in this process; the compiled code is loaded before."""
+    from features.engine import warm_up
+    from features.verify import Replay
+
+    pipeline = load(spec, name)
+    warm_up()
+    replay = Replay(bootstrap, pipeline.topics, pipeline.features, pipeline.events)
+    cpu_s = time.process_time()
+    report = replay.run()
+    return {
+        "events": report.events,
+        "cpu_s": time.process_time() - cpu_s,
+        "wall_s": report.compute_seconds,
+        "identical": report.identical,
+    }
+
+
+def _run(kind: str, log: Log, bootstrap: str, home: Path) -> Rates:
+    command = [
+        sys.executable, "-m", "benchmarks.replays", kind, log.spec, log.name, bootstrap, str(home),
+    ]  # fmt: skip
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    told = [line for line in ended.stdout.splitlines() if line.startswith('{"events"')]
+    if not told:
+        last = (ended.stderr.strip().splitlines() or ["without a word"])[-1]
+        raise MeasuringError(f"the replay did not end in order: {last}")
+    figures = json.loads(told[-1])
+    if not figures["identical"]:
+        raise MeasuringError("the replay differs from what was emitted live")
+    return Rates(figures["events"] / figures["cpu_s"], figures["events"] / figures["wall_s"])
+
+
+def main() -> None:
+    """Replay a pipeline's log in this process and print the figures."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("kind", choices=("build", "compare"))
+    for argument in ("spec", "name", "bootstrap"):
+        parser.add_argument(argument)
+    parser.add_argument("home", type=Path)
+    options = parser.parse_args()
+    kind = build if options.kind == "build" else compare
+    print(json.dumps(kind(options.spec, options.name, options.bootstrap, options.home)))
+
+
+if __name__ == "__main__":
+    main()
