@@ -6,11 +6,13 @@ stage's snapshot and in every record that it emits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from numpy.typing import NDArray
 
 from features.interleaving import Interleaving, Ints, seen_by_time
 from features.stages import Stage
@@ -20,9 +22,37 @@ from streams.kafka_client import consumer, watermarks
 from streams.replay import read_ranges, to_batch
 from streams.wire import Source
 
+LABELS_FROM, OUTPUT_FROM = "labels_from", "output_from"
+"""Arrays in the snapshots of a stage that reads labels: the next label offset, and where in the
+output's partitions to look for what was emitted since."""
+
 CHUNK = 5_000
 POLL_S = 0.1
 STALL_S = 30.0
+
+
+def open_labels(
+    bootstrap: str,
+    stage: Stage,
+    partition: int,
+    next_offset: int,
+    arrays: Mapping[str, NDArray[Any]] | None,
+) -> PartitionLabels:
+    """Return the labels of a partition whose state stands at input offset ``next_offset``.
+
+    ``arrays`` is the snapshot that the state comes from; None where it begins at the log's
+    beginning.
+
+    Raises:
+        StateError: the output holds what this stage did not write.
+        BrokerError: the labels or the output can't be read.
+    """
+    if arrays is None:
+        first, begins = 0, np.zeros(len(output_partitions(stage, partition)), dtype=np.int64)
+    else:
+        first, begins = int(arrays[LABELS_FROM][0]), arrays[OUTPUT_FROM]
+    recorded = read_recorded(bootstrap, stage, partition, begins, next_offset)
+    return PartitionLabels(bootstrap, stage, partition, first, recorded, begins)
 
 
 class PartitionLabels:
@@ -49,7 +79,7 @@ class PartitionLabels:
     ) -> None:
         self._stage, self._topic, self._partition = stage, stage.topics.labels, partition
         self._recorded, self._begins = recorded, begins
-        self._applied = self._position = first
+        self.first = self._applied = self._position = first
         self._ahead: list[LogBatch] = []
         self._client = consumer(bootstrap)
         begins_at = self._bounds(self._topic, partition)[0]

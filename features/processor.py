@@ -31,7 +31,7 @@ import structlog
 from numpy.typing import NDArray
 
 from features.engine import FeatureEngine, Processed
-from features.label_reading import PartitionLabels, output_partitions, read_recorded
+from features.label_reading import LABELS_FROM, OUTPUT_FROM, PartitionLabels, open_labels
 from features.records import FeatureRows
 from features.selection import from_offset, trim
 from features.stages import Stage
@@ -42,11 +42,6 @@ from streams.snapshots import Snapshot, SnapshotStore
 
 MAX_UNACKNOWLEDGED = 50_000
 """Records queued at the producer beyond which the worker takes no further batch."""
-
-_LABELS_FROM, _OUTPUT_FROM = "labels_from", "output_from"
-"""Arrays in the snapshots of a stage that reads labels: the next label offset, and where in the
-output's partitions to look for what was emitted since."""
-_OF_LABELS = {_LABELS_FROM, _OUTPUT_FROM}
 
 
 class Emitter(Protocol):
@@ -267,21 +262,11 @@ class FeatureProcessor:
         emit_from = max(bounds.committed or 0, emitted)
         opened = _Partition(engine, start, emit_from, start)
         if self._stage.reads_labels:
-            self._open_labels(number, opened, snapshot)
+            arrays = snapshot.arrays if snapshot else None
+            opened.labels = open_labels(self._bootstrap, self._stage, number, start, arrays)
+            opened.next_label = opened.labels.first
         log.info("partition opened", state_from=start, emit_from=emit_from, end=bounds.end)
         return opened
-
-    def _open_labels(self, number: int, opened: _Partition, snapshot: Snapshot | None) -> None:
-        """Read the labels from where the state stands, in the order that is on record."""
-        begins = np.zeros(len(output_partitions(self._stage, number)), dtype=np.int64)
-        if snapshot is not None:
-            opened.next_label = int(snapshot.arrays[_LABELS_FROM][0])
-            begins = snapshot.arrays[_OUTPUT_FROM]
-        at = opened.next_offset
-        recorded = read_recorded(self._bootstrap, self._stage, number, begins, at)
-        opened.labels = PartitionLabels(
-            self._bootstrap, self._stage, number, opened.next_label, recorded, begins
-        )
 
     def _restore(self, number: int, snapshot: Snapshot) -> FeatureEngine | None:
         if snapshot.maker != self._maker:
@@ -291,9 +276,8 @@ class FeatureProcessor:
                 f"Give the changed one version {self._stage.definition.version + 1}"
             )
         try:
-            if self._stage.reads_labels and not {_LABELS_FROM, _OUTPUT_FROM} <= set(
-                snapshot.arrays
-            ):
+            missing = {LABELS_FROM, OUTPUT_FROM} - set(snapshot.arrays)
+            if self._stage.reads_labels and missing:
                 raise StateError("it does not say which labels it holds")
             return self._stage.restore(snapshot.arrays)
         except StateError as error:
@@ -319,8 +303,8 @@ class FeatureProcessor:
         ends = None if labels is None else await asyncio.to_thread(labels.output_ends)
         offset, arrays = partition.next_offset, partition.engine.snapshot()
         if labels is not None and ends is not None:
-            arrays[_LABELS_FROM] = np.array([partition.next_label], dtype=np.int64)
-            arrays[_OUTPUT_FROM] = labels.begins(offset, ends)
+            arrays[LABELS_FROM] = np.array([partition.next_label], dtype=np.int64)
+            arrays[OUTPUT_FROM] = labels.begins(offset, ends)
         await asyncio.gather(*(asyncio.shield(receipt) for receipt, _, _ in partition.waiting))
         if self._online is not None and not await self._online.flushed():
             return  # a snapshot promises that the online store has all before it

@@ -91,6 +91,11 @@ class Stage:
         return stage_features(self.definition, self.events, self.labels, self.number)
 
     @property
+    def has_view(self) -> bool:
+        """Whether the stage makes what the online store keeps of its key."""
+        return len(self.keys) == 1 or bool(self.own_features)
+
+    @property
     def own_columns(self) -> list[int]:
         """Their places among the windowed features made so far."""
         made = earlier_features(self.definition, self.events, self.labels, self.number + 1)

@@ -1,4 +1,4 @@
-"""The feature worker: a process that turns events into features until it is told to stop."""
+"""The feature worker: a process of one stage, from events to features, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from features.online import OnlineTable, store_folder
 from features.online_writer import OnlineWriter
 from features.processor import FeatureProcessor, SnapshotPolicy
 from features.records import FeatureCodec
-from features.stages import Stage
+from features.rekeying import RekeyingEmitter
+from features.stages import Stage, stages_of
 from streams.batch_transport import BatchConsumer, Fetched, batch_app
 from streams.clock import SystemClock
 from streams.errors import BrokerError, StateError
 from streams.snapshots import SnapshotStore, log_identity
-from streams.stream import EventStream
+from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.watchdog import Watchdog
 
@@ -51,6 +52,9 @@ class FeatureJob:
             workers may share it.
         online: whether rows go to Feast's online store too.
         snapshots: when states are saved.
+        labels: the labels, where features are made of them.
+        stage: which stage of the definition it works at, by number; the last one without it.
+        dead_letters: whether it tells of unusable events; of several definitions one does.
     """
 
     bootstrap: str
@@ -60,6 +64,15 @@ class FeatureJob:
     home: Path
     online: bool = True
     snapshots: SnapshotPolicy | None = None
+    labels: LabelStream | None = None
+    stage: int | None = None
+    dead_letters: bool = True
+
+    @property
+    def at(self) -> Stage:
+        """The stage."""
+        stages = stages_of(self.definition, self.events, self.labels, self.topics)
+        return stages[-1 if self.stage is None else self.stage]
 
 
 def run_features(job: FeatureJob) -> None:
@@ -76,12 +89,8 @@ class _FeatureWorker:
     """The parts of a worker and their way from start to stop."""
 
     def __init__(self, job: FeatureJob) -> None:
-        self._job = job
-        self._log = structlog.get_logger().bind(worker="features", group=self.group)
-
-    @property
-    def group(self) -> str:
-        return self._job.topics.group("features")
+        self._job, self._stage = job, job.at
+        self._log = structlog.get_logger().bind(worker=self._stage.role, group=self._stage.group)
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -91,7 +100,7 @@ class _FeatureWorker:
         watchdog = Watchdog(STUCK_AFTER_S)
         try:
             async with self._parts():
-                self._log.info("feature worker started", topic=self._job.topics.events)
+                self._log.info("feature worker started", topic=self._stage.input)
                 watching = asyncio.create_task(self._look_after(watchdog))
                 committing = asyncio.create_task(self._commit())
                 await asyncio.wait(
@@ -110,18 +119,18 @@ class _FeatureWorker:
     async def _parts(self) -> AsyncIterator[None]:
         job, home = self._job, self._job.home
         self._to_commit = asyncio.Event()
-        codec = FeatureCodec(job.definition, job.events)
-        source = await asyncio.to_thread(log_identity, job.bootstrap, job.topics.events)
-        store = SnapshotStore(home / "snapshots" / f"features-v{job.definition.version}", source)
-        emitter = FeatureEmitter(job.bootstrap, job.topics, codec, SystemClock())
-        online = self._open_online() if job.online else None
+        stage = self._stage
+        source = await asyncio.to_thread(source_identity, job.bootstrap, stage)
+        store = SnapshotStore(home / "snapshots" / stage.folder, source)
+        emitter = stage_emitter(job.bootstrap, stage)
+        online = self._open_online() if job.online and stage.has_view else None
         self._processor = FeatureProcessor(
-            Stage(job.topics, job.definition, job.events), emitter, store, self._done, self._fail,
-            online, job.snapshots,
+            stage, emitter, store, self._done, self._fail, online, job.snapshots,
+            job.bootstrap, job.dead_letters,
         )  # fmt: skip
-        with _worker_number(home / "workers" / "features") as instance:
+        with _worker_number(home / "workers" / stage.role) as instance:
             app = batch_app(
-                job.bootstrap, self.group, job.topics.events, self._processor, self._handle,
+                job.bootstrap, stage.group, stage.input, self._processor, self._handle,
                 home / "faust", instance,
             )  # fmt: skip
             app.loop = self._loop
@@ -136,13 +145,7 @@ class _FeatureWorker:
                 await self._stop_faust(app)
 
     def _open_online(self) -> OnlineWriter:
-        job = self._job
-
-        def open_table() -> OnlineTable:
-            folder = store_folder(job.home)
-            return OnlineTable(folder, job.topics.name, job.definition, job.events)
-
-        writer = OnlineWriter(open_table, self._fail)
+        writer = OnlineWriter(lambda: open_table(self._job.home, self._stage), self._fail)
         writer.start()
         return writer
 
@@ -205,6 +208,26 @@ class _FeatureWorker:
             self._ended.set_exception(error)
 
 
+def source_identity(bootstrap: str, stage: Stage) -> str:
+    """Return a name of the logs that a stage reads, which no others have."""
+    topics = [stage.input, *([stage.topics.labels] if stage.reads_labels else [])]
+    return " ".join(log_identity(bootstrap, topic) for topic in topics)
+
+
+def stage_emitter(bootstrap: str, stage: Stage) -> FeatureEmitter | RekeyingEmitter:
+    """Return what sends a stage's output away; call it where an event loop runs."""
+    if not stage.is_last:
+        return RekeyingEmitter(bootstrap, stage)
+    codec = FeatureCodec(stage.definition, stage.events, stage.labels)
+    return FeatureEmitter(bootstrap, stage.topics, codec, SystemClock())
+
+
+def open_table(home: Path, stage: Stage) -> OnlineTable:
+    """Return the view that a stage fills in the online store; may take seconds."""
+    folder = store_folder(home)
+    return OnlineTable(folder, stage.topics.name, stage.definition, stage.events, entity=stage.key)
+
+
 @contextmanager
 def _worker_number(folder: Path) -> Iterator[str]:
     """Yield a static name in the group: host, folder and the lowest number nobody holds.
@@ -231,6 +254,7 @@ def main() -> None:
     parser.add_argument("--name", help="of the pipeline, in place of the declared one")
     parser.add_argument("--no-online", action="store_true")
     parser.add_argument("--snapshot-every", type=int, default=SnapshotPolicy.every_records)
+    parser.add_argument("--stage", type=int, help="by number; the last without it")
     options = parser.parse_args()
     module, _, attribute = options.pipeline.partition(":")
     pipeline = getattr(importlib.import_module(module), attribute or "pipeline")
@@ -239,6 +263,7 @@ def main() -> None:
         FeatureJob(
             options.bootstrap, topics, pipeline.features, pipeline.events, options.home,
             not options.no_online, SnapshotPolicy(every_records=options.snapshot_every),
+            getattr(pipeline, "labels", None), options.stage,
         )
     )  # fmt: skip
 
