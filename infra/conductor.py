@@ -19,7 +19,14 @@ from streams.positions import PositionReader
 from streams.producing import Player
 from streams.rollout import Rollout
 from streams.topics import Topics
-from streams.wire import Advance, Alert, Registered, StageChanged, TrainingRefused
+from streams.wire import (
+    Advance,
+    Alert,
+    DefinitionChanged,
+    Registered,
+    StageChanged,
+    TrainingRefused,
+)
 
 if TYPE_CHECKING:
     from streams.wire import ModelEvent, Positions
@@ -101,24 +108,32 @@ class Conductor:
         self._await_activation(self.rollout.live, "live")
         self._keep_for_comparison(tick_ms)
 
+    @property
+    def current(self) -> Topics:
+        """The topics as the definition has them that was ordered last."""
+        ordered = self.rollout.cutovers.definition
+        return self.topics if ordered is None else replace(self.topics, definition=ordered)
+
     def _drain(self) -> None:
-        keyed = self.partitions
-        self._await_group("features", {self.topics.events: keyed}, "computing features")
-        features = {self.topics.features: keyed}
+        keyed, topics = self.partitions, self.current
+        self._await_group("features", {topics.events: keyed}, "computing features")
+        features = {topics.features: keyed}
         self._await_group("inference", features, "predicting")
         self._await_group("shadow", features, "predicting in shadow")
-        inputs = {self.topics.predictions: keyed, self.topics.labels: keyed, **features}
+        # The features that the monitor counts are changed when a step closes: it reads them to
+        # their ends before that by itself.
+        inputs = {topics.predictions: keyed, topics.labels: keyed}
         self._await_group("monitor", inputs, "monitoring")
-        ends = self._positions.ends(features)[self.topics.features]
-        answered = self._positions.committed(self.topics.group("inference"))
+        ends = self._positions.ends(features)[topics.features]
+        answered = self._positions.committed(topics.group("inference"))
         self._tell(
             features=sum(ends.values()),
-            predictions=sum(answered.get(self.topics.features, {}).values()),
+            predictions=sum(answered.get(topics.features, {}).values()),
         )
 
     def _await_group(self, role: str, topics: dict[str, int], doing: str) -> None:
         """Wait until ``role``'s group has committed the ends of ``topics``."""
-        group = self.topics.group(role)
+        group = self.current.group(role)
 
         def lag() -> int:
             return sum(self._positions.lag(group, topics).values())
@@ -169,7 +184,10 @@ class Conductor:
     def _to_shadow(self, version: int, reason: str) -> None:
         if version in self.rollout.shadows:
             return
-        ends = self._positions.ends({self.topics.features: self.partitions})[self.topics.features]
+        features = replace(
+            self.topics, definition=self.rollout.versions[version].definition
+        ).features
+        ends = self._positions.ends({features: self.partitions})[features]
         since: Positions = {str(partition): end for partition, end in sorted(ends.items())}
         event = StageChanged(version=version, stage="shadow", reason=reason, since=since)
         self._writer.append_model_event(self.topics.models, event)
@@ -202,5 +220,7 @@ def describe_event(event: "ModelEvent") -> str:
             return f"model {event.version} → {event.stage}: {event.reason}"
         case TrainingRefused():
             return f"training refused: {event.reason}"
+        case DefinitionChanged():
+            return f"definition v{event.before} → v{event.definition}: {event.reason}"
         case _:
             return ""

@@ -1,9 +1,12 @@
 """How far each process of a pipeline is behind its inputs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader
+from streams.rollout import Rollout
 from streams.topics import Topics
 
 
@@ -22,7 +25,10 @@ def inputs(topics: Topics, partitions: int) -> dict[str, dict[str, int]]:
 
 
 class LagReader:
-    """Reads the lag of every role; keeps its connection, and makes a new one after an error."""
+    """Reads the lag of every role; keeps its connection, and makes a new one after an error.
+
+    Those who read features are measured at the definition that was ordered last.
+    """
 
     def __init__(
         self,
@@ -33,18 +39,21 @@ class LagReader:
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = topics
-        self._inputs = inputs(topics, partitions)
+        self._partitions = partitions
         self._connect = connect
         self._reader: PositionReader | None = None
+        self._models: ControlFollower | None = None
+        self._rollout = Rollout()
 
     def read(self) -> Mapping[str, int]:
         """Return role → records not yet committed; empty while the broker does not answer."""
         try:
             if self._reader is None:
                 self._reader = self._connect(self._bootstrap)
+            reader, topics = self._reader, self._current()
             return {
-                role: sum(self._reader.lag(self._topics.group(role), read).values())
-                for role, read in self._inputs.items()
+                role: sum(reader.lag(topics.group(role), read).values())
+                for role, read in inputs(topics, self._partitions).items()
             }
         except BrokerError:
             self.close()
@@ -55,3 +64,15 @@ class LagReader:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        if self._models is not None:
+            self._models.close()
+            self._models, self._rollout = None, Rollout()
+
+    def _current(self) -> Topics:
+        """Return the topics as the definition that was ordered last has them."""
+        if self._models is None:
+            self._models = ControlFollower(self._bootstrap, self._topics.models)
+        events = decode_model_events(self._models.catch_up())
+        self._rollout = self._rollout.apply_all(events)
+        ordered = self._rollout.cutovers.definition
+        return self._topics if ordered is None else replace(self._topics, definition=ordered)

@@ -57,7 +57,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         run_monitor(
             bootstrap,
             pipeline.topics,
-            pipeline.features,
+            pipeline.definitions,
             pipeline.events,
             pipeline.labels,
             pipeline.monitors,

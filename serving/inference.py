@@ -146,13 +146,20 @@ class InferenceWorker:
     def _read(self) -> None:
         hop = self._hop
         if self._role == "inference":
-            hop.read(self._reading.wanted(hop.held, hop.committed, hop.positions))
+            wanted = self._reading.wanted(hop.held, hop.committed, hop.positions)
         else:
             shadows: dict[int, list[Positions]] = {}
             for chosen in self._router.answering:
                 shadows.setdefault(chosen.definition, []).append(chosen.since)
             wanted = self._reading.wanted_in_shadow(hop.held, hop.committed, hop.positions, shadows)
-            hop.read(wanted)
+        begun = {
+            place: replace(at, change=self._reading.cutovers.reached(place[1]))
+            for place, at in wanted.items()
+            if place not in hop.positions and at != hop.committed.get(place, Position(0))
+        }
+        hop.read(wanted)
+        if begun:  # where it begins is where the group stands, though nothing may come for long
+            hop.commit([], begun)
 
     def _announce(self) -> None:
         # Every batch is committed before the next is taken, so what the hop holds as positions are

@@ -29,6 +29,11 @@ class LiveModels:
         self._follower = ControlFollower(bootstrap, topic)
         self._rollout = Rollout().apply_all(decode_model_events(self._follower.catch_up()))
 
+    @property
+    def definition(self) -> int | None:
+        """The definition that was ordered last; None where there was no order."""
+        return self._rollout.cutovers.definition
+
     def reference(self, version: int) -> Reference | None:
         """Return what the training of ``version`` saw; None where no such version is known."""
         registered = self._rollout.versions.get(version)
@@ -48,6 +53,8 @@ class LiveModels:
         if reference is not None:
             metrics = self._rollout.versions[version].metrics
             self.live = LiveModel(version, reference.expected, metrics)
+        elif version == 0:
+            self.live = LiveModel()
         return reference
 
     def close(self) -> None:

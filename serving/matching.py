@@ -170,6 +170,19 @@ class Matcher:
         matcher._compacted = int(arrays["compacted"])
         return matcher
 
+    def regroup(self, groups: int) -> None:
+        """Forget the group codes of the rows not matched yet; events have ``groups`` from now on.
+
+        Matches must have been taken. The events of those rows have to be added again.
+        """
+        self._check_taken()
+        n, columns = self._next, self._columns
+        open_rows = (columns["flags"][:n] & MATCHED) == 0
+        columns["flags"][:n][open_rows] &= ~np.uint8(GROUPED)
+        columns["groups"] = np.zeros((len(columns["flags"]), groups), np.int32)
+        self._needed = ANSWERED | LABELLED | (GROUPED if groups else 0)
+        self._touched.append(np.flatnonzero(open_rows))
+
     def _check_taken(self) -> None:
         if self._touched:
             raise StateError("a matcher with matches not taken can't drop rows: take them first")

@@ -3,7 +3,8 @@
 A step closes when the watermark has passed its end, or when an ``advance`` command reaches it and
 everything that stood in the inputs at the command's arrival has been read. Closing goes so:
 
-1. follow the models topic; count the window anew where another version is live;
+1. follow the models topic; count the window anew where another version is live, and where it is one
+   of another definition, read that one's features first, as far back as a window reaches;
 2. judge, and produce figures, alerts and dead labels; wait until the broker has them;
 3. append ``retrain`` where it is due;
 4. save the state;
@@ -20,9 +21,9 @@ import hashlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -44,11 +45,14 @@ from serving.spec import Monitor
 from serving.watermark import Watermark
 from streams.batch import LogBatch
 from streams.durations import seconds
+from streams.errors import ConfigurationError
 from streams.positions import PositionReader
-from streams.replay import read_ranges
+from streams.replay import offsets_at, read_ranges
+from streams.snapshots import log_identity
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Advance, Retrain
+from training.reference import Reference
 from training.spec import Training
 
 IDLE_POLL_S = 0.01
@@ -89,7 +93,7 @@ class MonitorWorker:
         self,
         bootstrap: str,
         topics: Topics,
-        definition: Definition,
+        definitions: Sequence[Definition],
         events: EventStream,
         labels: LabelStream,
         monitors: Sequence[Monitor],
@@ -98,27 +102,24 @@ class MonitorWorker:
         home: Path,
     ) -> None:
         self._bootstrap, self._topics = bootstrap, topics
-        step_ms = seconds(step) * 1000
-        self._partitions = events.partitions
-        self.state = MonitorState(
-            monitors, training, definition.groups, step_ms, events.lateness_ms
-        )
-        self._features = FeatureCodec(definition, events)
+        self._definitions = {definition.version: definition for definition in definitions}
+        self._first = definitions[0].version
+        self._events, self._label_stream = events, labels
+        self._step_ms, self._partitions = seconds(step) * 1000, events.partitions
+        self._monitors, self._training = tuple(monitors), training
+        self.state = self._empty_state(definitions[0])  # refuses windows that don't fit
         self._predictions = msgspec.json.Decoder(_Answer).decode
         self._labels = LabelCodec(labels)
-        self._inputs = (topics.features, topics.predictions, topics.labels)
-        self._watermark = Watermark(
-            self._inputs, self._partitions, events.lateness_ms, IDLE_STEPS * step_ms
-        )
-        maker = repr((definition.hash(events), topics.definition, labels, tuple(monitors), step))
+        maker = repr((labels, tuple(monitors), step))
         self._lock = folder_lock(home / "monitor")
         self._snapshots = MonitorSnapshots(
             home / "monitor",
             bootstrap,
-            self._inputs,
+            (topics.predictions, topics.labels),
             hashlib.sha256(maker.encode()).hexdigest(),
         )
         self._pending: _Pending | None = None
+        self._readers: dict[str, LogReader] = {}
         try:
             self._open(bootstrap)
         except BaseException:
@@ -126,22 +127,15 @@ class MonitorWorker:
             raise
 
     def _open(self, bootstrap: str) -> None:
+        self._models = LiveModels(bootstrap, self._topics.models)
+        loaded = self._snapshots.load(self._state_of)
+        saved = Saved(features=self._models.definition or self._first)
+        if loaded is not None:
+            self.state, saved = loaded
+        else:
+            self.state = self._empty_state(self._declared(saved.features))
+        self._follow_features(saved.features, saved.positions, saved.newest)
         topics = self._topics
-        saved = self._snapshots.load(self.state) or Saved()
-        self._watermark.load(saved.newest)
-        group = topics.group("monitor")
-        self._readers = {
-            topic: LogReader(
-                bootstrap, topic, group, self._partitions, saved.positions.get(topic, {})
-            )
-            for topic in self._inputs
-        }
-        self._take = {
-            topics.features: self._take_features,
-            topics.predictions: self._take_predictions,
-            topics.labels: self._take_labels,
-        }
-        self._models = LiveModels(bootstrap, topics.models)
         self._commands = CommandQueue(bootstrap, topics.commands, saved.commands_done)
         self._outbox = Outbox(bootstrap, topics, saved.written)
         self._publisher = Publisher(bootstrap, topics, self._outbox, self._commands)
@@ -152,6 +146,84 @@ class MonitorWorker:
             self.state.use_reference(self.state.counted_version, reference)
         self._committed: object = None
         self._committed_at_s = self._saved_at_s = time.monotonic()
+
+    # The features that are followed
+
+    def _empty_state(self, definition: Definition) -> MonitorState:
+        return MonitorState(
+            self._monitors,
+            self._training,
+            definition.groups,
+            self._step_ms,
+            self._events.lateness_ms,
+        )
+
+    def _state_of(self, saved: Saved) -> MonitorState | None:
+        """Return an empty state for what was saved; None where its features are others now."""
+        definition = self._definitions.get(saved.features)
+        if definition is None or saved.features_made != self._made(definition):
+            return None
+        return self._empty_state(definition)
+
+    def _made(self, definition: Definition) -> str:
+        topic = replace(self._topics, definition=definition.version).features
+        content = definition.hash(self._events, self._label_stream)
+        return f"{content} {log_identity(self._bootstrap, topic)}"
+
+    def _declared(self, version: int) -> Definition:
+        if version not in self._definitions:
+            raise ConfigurationError(
+                f"the features of definition v{version} are judged since a cut-over, and the "
+                "monitor's pipeline file does not declare it: declare it, as features=(...), and "
+                "start the monitor again"
+            )
+        return self._definitions[version]
+
+    def _follow_features(
+        self,
+        version: int,
+        positions: Mapping[str, Mapping[int, int]],
+        newest: Sequence[Sequence[str | int]],
+    ) -> None:
+        """Read the features of a definition beside predictions and labels, from ``positions``."""
+        definition = self._declared(version)
+        self._topics = topics = replace(self._topics, definition=version)
+        self._features = FeatureCodec(definition, self._events, self._label_stream)
+        self._features_made = self._made(definition)
+        self._inputs = (topics.features, topics.predictions, topics.labels)
+        self._watermark = Watermark(
+            self._inputs, self._partitions, self._events.lateness_ms, IDLE_STEPS * self._step_ms
+        )
+        self._watermark.load([at for at in newest if at[0] in self._inputs])
+        before, group = self._readers, topics.group("monitor")
+        self._readers = {
+            topic: before[topic]
+            if topic in before
+            else LogReader(
+                self._bootstrap, topic, group, self._partitions, positions.get(topic, {})
+            )
+            for topic in self._inputs
+        }
+        for topic in before.keys() - self._readers.keys():
+            before[topic].close()
+        self._take = {
+            topics.features: self._take_features,
+            topics.predictions: self._take_predictions,
+            topics.labels: self._take_labels,
+        }
+
+    def _change_features(self, version: int, reference: Reference | None) -> None:
+        """Go over to the features of another definition, those of open windows included."""
+        definition = self._declared(version)
+        from_ms = self.state.change_features(definition.groups)
+        self.state.use_reference(self._models.live.version, reference)
+        topic = replace(self._topics, definition=version).features
+        # The first record of that time or later: all before it are older.
+        start = offsets_at(self._bootstrap, topic, self._partitions, from_ms)
+        self._follow_features(version, {topic: start}, self._watermark.to_json())
+        _LOG.info("the features of another definition are judged", definition=version)
+        if self._pending is not None:
+            self._pending.targets |= {topic: self._input_ends()[topic]}
 
     # The loop
 
@@ -227,9 +299,9 @@ class MonitorWorker:
                 self._commands.finish()
         if self._pending is not None and self._has_read(self._pending.targets):
             models_end = self._pending.targets[self._topics.models][0]
-            self._close_until(self._pending.command.event_time_ms, models_end)
-            self._pending = None
-            self._commands.finish()
+            if self._close_until(self._pending.command.event_time_ms, models_end):
+                self._pending = None
+                self._commands.finish()
 
     def _has_read(self, targets: dict[str, dict[int, int]]) -> bool:
         return all(
@@ -245,28 +317,40 @@ class MonitorWorker:
 
     # Closing
 
-    def _close_until(self, time_ms: int, models_end: int | None = None) -> None:
+    def _close_until(self, time_ms: int, models_end: int | None = None) -> bool:
         """Close the steps that end by ``time_ms``, with the model that is live by ``models_end``
-        (an offset of the models topic; None for its end now)."""
+        (an offset of the models topic; None for its end now).
+
+        Returns False where the features of another definition have to be read before.
+        """
         while (end_ms := self.state.next_end_ms()) is not None and end_ms <= time_ms:
             if models_end is None:
                 models_end = self._ends.ends({self._topics.models: 1})[self._topics.models][0]
-            self._use_live(models_end)
+            if not self._use_live(models_end):
+                return False
             closing = self.state.close(self._models.live)
             self._publisher.publish(closing, self._positions())
             eventful = bool(closing.begun or closing.decision.reason)
             if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
                 self._save()
+        return True
 
-    def _use_live(self, models_end: int) -> None:
-        """Judge by the version that is live by ``models_end``, and count in its bins."""
+    def _use_live(self, models_end: int) -> bool:
+        """Judge by the version that is live by ``models_end``, and count in its bins.
+
+        Returns False where it is one of another definition, whose features have to be read first.
+        """
         reference = self._models.follow(models_end)
-        version = self._models.live.version
+        definition, version = self._models.definition, self._models.live.version
+        if definition not in (None, self._topics.definition):
+            self._change_features(definition, reference)
+            return False
         if reference is not None and self.state.counted_version != version:
             first, positions = self.state.recount_from(), self._positions()[self._topics.features]
             ranges = {p: (offset, positions[p]) for p, offset in first.items()}
             batches = read_ranges(self._bootstrap, self._topics.features, ranges)
             self.state.recount(version, reference, map(self._features.decode, batches))
+        return True
 
     # What lasts
 
@@ -282,6 +366,8 @@ class MonitorWorker:
                 newest=self._watermark.to_json(),
                 commands_done=self._commands.done,
                 written=self._outbox.positions(),
+                features=self._topics.definition,
+                features_made=self._features_made,
             ),
         )
         self._saved_at_s = time.monotonic()
@@ -309,7 +395,7 @@ class MonitorWorker:
 def run_monitor(
     bootstrap: str,
     topics: Topics,
-    definition: Definition,
+    definitions: Sequence[Definition],
     events: EventStream,
     labels: LabelStream,
     monitors: Sequence[Monitor],
@@ -322,7 +408,7 @@ def run_monitor(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     worker = MonitorWorker(
-        bootstrap, topics, definition, events, labels, monitors, training, step, home
+        bootstrap, topics, definitions, events, labels, monitors, training, step, home
     )
     try:
         with _rare_collections():

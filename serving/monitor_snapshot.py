@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -20,7 +20,8 @@ from streams.snapshots import Snapshot, SnapshotStore, log_identity
 class Saved:
     """What stands beside the state: where it has read and written up to.
 
-    ``positions``: input topic → partition → next offset. ``newest``: see
+    ``positions``: input topic → partition → next offset. ``features``: the definition whose
+    features are followed; ``features_made``: its hash and the id of its log. ``newest``: see
     :class:`serving.watermark.Watermark`. ``commands_done``: how many commands of the log were
     obeyed. ``written``: see :class:`serving.outbox.Outbox`.
     """
@@ -29,6 +30,8 @@ class Saved:
     newest: list[list[str | int]] = field(default_factory=list)
     commands_done: int = 0
     written: dict[str, int] = field(default_factory=dict)
+    features: int = 0
+    features_made: str = ""
 
 
 class MonitorSnapshots:
@@ -47,8 +50,14 @@ class MonitorSnapshots:
         columns = {"meta": np.frombuffer(meta, dtype=np.uint8), **arrays}
         self._store.save(0, Snapshot(next_offset=0, arrays=columns, maker=self._maker))
 
-    def load(self, state: MonitorState) -> Saved | None:
-        """Fill ``state`` and return what belongs to it; None where there is nothing to trust."""
+    def load(
+        self, begin: Callable[[Saved], MonitorState | None]
+    ) -> tuple[MonitorState, Saved] | None:
+        """Return the state and what belongs to it; None where there is nothing to trust.
+
+        ``begin`` returns an empty state for the features that were followed, or None where those
+        are not what they were.
+        """
         found = self._store.load(0)
         if found is None:
             return None
@@ -56,8 +65,13 @@ class MonitorSnapshots:
             self._store.discard(0, "the declarations of the monitors or the features have changed")
             return None
         meta = msgspec.json.decode(found.arrays["meta"].tobytes())
+        saved = msgspec.convert(meta["saved"], Saved, strict=False, str_keys=True)
+        state = begin(saved)
+        if state is None:
+            self._store.discard(0, "the definition of the features, or their log, has changed")
+            return None
         state.load_snapshot(meta["state"], dict(found.arrays))
-        return msgspec.convert(meta["saved"], Saved, strict=False, str_keys=True)
+        return state, saved
 
 
 def folder_lock(folder: Path) -> IO[bytes]:

@@ -150,6 +150,27 @@ class MonitorState:
                 first[partition] = min(offset, first.get(partition, offset))
         return first
 
+    # The definition of the features
+
+    def change_features(self, group_fields: Sequence[str]) -> int:
+        """Forget what was counted of the features: another definition's follow.
+
+        Returns the event time, milliseconds since the epoch, from which on they must be added, each
+        partition in log order: all that a window can still reach, and where the definition has
+        other groups, all events whose label may still come.
+        """
+        self.counts.clear()
+        self.first_offsets, self.last_source = {}, {}
+        self.use_reference(0, None)
+        from_ms = self._retained_from_ms()
+        if tuple(group_fields) != self.group_fields:
+            self.group_fields = tuple(group_fields)
+            self.group_codes = [{} for _ in self.group_fields]
+            self.matcher.regroup(len(self.group_fields))
+            self._settle()
+            from_ms = None if self.closed_ms is None else self.closed_ms - MATCH_HORIZON_MS
+        return 0 if from_ms is None else max(0, from_ms)
+
     # Closing
 
     def next_end_ms(self) -> int | None:

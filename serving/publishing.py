@@ -38,7 +38,7 @@ class Publisher:
         for finding in closing.findings:
             self._outbox.metric(finding.metric)
         # Offsets of predictions count transaction markers, which differ between equal runs.
-        stated = (self._topics.features, self._topics.labels)
+        stated = [topic for topic in read if topic != self._topics.predictions]
         offsets = {topic: _positions(read[topic]) for topic in stated}
         for finding in closing.begun:
             if self._outbox.alert(alert_of(finding, closing.decision.action, offsets)):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
+from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
+from kappa.cli.rebuild import version_of
 
 if TYPE_CHECKING:
     from training.job import TrainedModel
@@ -26,11 +27,20 @@ def train(
     ranks: Annotated[
         int | None, typer.Option(min=1, help="How many ranks. Default: KAPPA_TRAINING_RANKS, 2.")
     ] = None,
+    definition: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Train on the features of this definition, and register the model, so that "
+            "`kappa cutover` can put it live. Default: the first declared; nothing is registered.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
     ] = False,
 ) -> None:
     """Train a model on the log; it is written to disk and judged, but not put live."""
+    from uuid import uuid4
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
@@ -40,7 +50,11 @@ def train(
     from training.ranges import newest_time_ms
 
     with open_context(pipeline) as context:
-        declared, topics = context.pipeline, context.pipeline.topics
+        declared = context.pipeline
+        features = declared.features
+        if definition is not None:
+            features = declared.definition(version_of(definition))
+        topics = declared.topics_of(features)
         if until is not None:
             cutoff_ms = int(until.replace(tzinfo=ZoneInfo(declared.timezone)).timestamp() * 1000)
         else:
@@ -48,14 +62,14 @@ def train(
         job = TrainingJob(
             bootstrap=context.bootstrap,
             topics=topics,
-            definition=declared.features,
+            definition=features,
             events=declared.events,
             labels=declared.labels,
             model=declared.model,
             training=declared.training,
             cutoff_ms=cutoff_ms,
             home=context.home,
-            command_id=f"cli-{cutoff_ms}",
+            command_id=f"cli-v{features.version}-{cutoff_ms}-{uuid4().hex[:8]}",
             ranks=ranks or context.settings.training_ranks,
         )
         console = Console(stderr=True)
@@ -66,15 +80,31 @@ def train(
                 console.print(line, highlight=False, soft_wrap=True)
 
             trained = run_training(job, show)
-    verdict = refusal(trained.metrics)
+        verdict = refusal(trained.metrics)
+        version = None
+        if definition is not None and verdict is None:
+            version = _registered(context, trained, job.command_id)
     if as_json:
-        typer.echo(json.dumps(_result(trained, verdict)))
+        typer.echo(json.dumps(_result(trained, verdict, version)))
     else:
-        _print(trained, verdict)
+        _print(trained, verdict, version)
 
 
-def _result(trained: "TrainedModel", verdict: str | None) -> dict[str, object]:
+def _registered(context: Context, trained: "TrainedModel", command_id: str) -> int:
+    """Return the number under which the model stands in the control log."""
+    from training.registering import Registry
+
+    registry = Registry(context.bootstrap, context.pipeline.topics.models)
+    try:
+        return registry.register(trained, command_id, lambda: None).version
+    finally:
+        registry.close()
+
+
+def _result(trained: "TrainedModel", verdict: str | None, version: int | None) -> dict[str, object]:
     return {
+        "version": version,
+        "definition": trained.definition,
         "package": str(trained.package),
         "manifest": str(trained.package / "manifest.json"),
         "sha256": trained.sha256,
@@ -84,7 +114,7 @@ def _result(trained: "TrainedModel", verdict: str | None) -> dict[str, object]:
     }
 
 
-def _print(trained: "TrainedModel", verdict: str | None) -> None:
+def _print(trained: "TrainedModel", verdict: str | None, version: int | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -103,3 +133,9 @@ def _print(trained: "TrainedModel", verdict: str | None) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    if version is not None:
+        console.print(
+            f"registered as model {version} of definition v{trained.definition}; "
+            f"kappa cutover v{trained.definition} puts it live",
+            highlight=False,
+        )

@@ -1,5 +1,7 @@
 """A tiny pipeline that is monitored: one numeric feature, one category, one group."""
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 
@@ -43,9 +45,17 @@ DEFINITION = Definition(
     1, {"distance": Number(Value("distance")), "kind": Category("kind")}, groups=("user",)
 )
 
+V2 = Definition(
+    2, {"miles": Number(Value("distance")), "kind": Category("kind")}, groups=("user", "kind")
+)
+
 
 def feature_rows(
-    partition: int, times_ms: list[int], distances: list[float], first: int = 0
+    partition: int,
+    times_ms: list[int],
+    distances: list[float],
+    first: int = 0,
+    definition: Definition = DEFINITION,
 ) -> FeatureRows:
     """Return rows whose ids and offsets are numbered from ``first``."""
     n = len(times_ms)
@@ -58,8 +68,14 @@ def feature_rows(
         source_offsets=np.array(numbers, dtype=np.int64),
         numeric=np.array(distances, dtype=np.float64).reshape(n, 1),
         categories=[["bike" if i % 2 else "dock" for i in numbers]],
-        groups=[["member" if i % 3 else "guest" for i in numbers]],
+        groups=[[_GROUPS[field](i) for i in numbers] for field in definition.groups],
     )
+
+
+_GROUPS: dict[str, Callable[[int], str]] = {
+    "user": lambda i: "member" if i % 3 else "guest",
+    "kind": lambda i: "bike" if i % 2 else "dock",
+}
 
 
 def label_rows(event_ids: list[str], labels: list[float], times_ms: list[int]) -> LabelRows:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +11,7 @@ from uuid import uuid4
 import msgspec
 from confluent_kafka import Producer
 
+from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
 from serving.monitor import MonitorWorker
 from serving.spec import DataDrift, Monitor, Performance
@@ -21,6 +22,7 @@ from streams.topics import Topics, ensure_topics
 from streams.wire import (
     Advance,
     Alert,
+    DefinitionChanged,
     Metric,
     Prediction,
     Registered,
@@ -47,14 +49,17 @@ class MonitoredLog:
 
     bootstrap: str
     topics: Topics
+    further: tuple[Definition, ...] = ()
     numbers: list[int] = field(default_factory=lambda: [0] * PARTITIONS)
 
     @classmethod
-    def new(cls, bootstrap: str) -> "MonitoredLog":
-        """Return a log with empty topics."""
+    def new(cls, bootstrap: str, *further: Definition) -> "MonitoredLog":
+        """Return a log with empty topics; ``further`` definitions stand beside the first."""
         topics = Topics(f"t{uuid4().hex[:8]}")
-        ensure_topics(bootstrap, topics.specs(PARTITIONS))
-        return cls(bootstrap, topics)
+        for definition in (DEFINITION, *further):
+            of_it = replace(topics, definition=definition.version)
+            ensure_topics(bootstrap, of_it.specs(PARTITIONS))
+        return cls(bootstrap, topics, further)
 
     def add_day(
         self,
@@ -81,6 +86,9 @@ class MonitoredLog:
             rows = feature_rows(partition, times, wave, first)
             self.numbers[partition] += n
             self.add_features(rows)
+            for definition in self.further:
+                others = feature_rows(partition, times, wave, first, definition)
+                self.add_features(others, definition)
             self.add_predictions(rows, score, version)
             if labels:
                 minutes = [20.0 if (i * 37 % 100) < long * 100 else 5.0 for i in range(n)]
@@ -88,10 +96,11 @@ class MonitoredLog:
             added.append(rows)
         return added
 
-    def add_features(self, rows: FeatureRows) -> None:
-        """Append feature records."""
-        values = FeatureCodec(DEFINITION, EVENTS).encode(rows)
-        self.produce(self.topics.features, rows.partition, values)
+    def add_features(self, rows: FeatureRows, definition: Definition = DEFINITION) -> None:
+        """Append feature records, dated as their events."""
+        values = FeatureCodec(definition, EVENTS).encode(rows)
+        topic = replace(self.topics, definition=definition.version).features
+        self.produce(topic, rows.partition, values, times_ms=rows.event_times_ms.tolist())
 
     def add_predictions(self, rows: FeatureRows, score: float, version: int) -> None:
         """Append the answers to the rows, in a transaction."""
@@ -128,14 +137,20 @@ class MonitoredLog:
         self.produce(self.topics.labels, partition, values)
 
     def produce(
-        self, topic: str, partition: int, values: list[bytes], *, transaction: bool = False
+        self,
+        topic: str,
+        partition: int,
+        values: list[bytes],
+        *,
+        transaction: bool = False,
+        times_ms: list[int] | None = None,
     ) -> None:
         """Append values to a partition and wait for the broker."""
         client = _producer(self.bootstrap, transaction)
         if transaction:
             client.begin_transaction()
-        for value in values:
-            client.produce(topic, value, b"r", partition)
+        for value, at_ms in zip(values, times_ms or [0] * len(values), strict=True):
+            client.produce(topic, value, b"r", partition, timestamp=at_ms)
         if client.flush(30):
             raise TimeoutError(f"the broker did not take the records of {topic}")
         if transaction:
@@ -147,8 +162,24 @@ class MonitoredLog:
         _writer(self.bootstrap).append_command(self.topics.commands, command)
 
     def put_live(self, version: int, rows: list[FeatureRows], folder: Path) -> None:
+        """Append a model version whose reference is that of ``rows``, and put it live."""
+        self.register(version, rows, folder)
+        stage = StageChanged(version=version, stage="live", reason="test")
+        _writer(self.bootstrap).append_model_event(self.topics.models, stage)
+
+    def order(self, change: DefinitionChanged) -> None:
+        """Append the order of another definition."""
+        _writer(self.bootstrap).append_model_event(self.topics.models, change)
+
+    def register(
+        self,
+        version: int,
+        rows: list[FeatureRows],
+        folder: Path,
+        definition: Definition = DEFINITION,
+    ) -> None:
         """Append a model version whose reference is that of ``rows``."""
-        reference = Reference.from_rows(rows, DEFINITION)
+        reference = Reference.from_rows(rows, definition)
         content = json.dumps(reference.to_json()).encode()
         package = folder / f"model-{version}"
         package.mkdir()
@@ -164,18 +195,16 @@ class MonitoredLog:
             manifest={},
             metrics={"log_loss": 0.69},
             run_id=None,
+            definition=definition.version,
         )
-        writer = _writer(self.bootstrap)
-        writer.append_model_event(self.topics.models, registered)
-        stage = StageChanged(version=version, stage="live", reason="test")
-        writer.append_model_event(self.topics.models, stage)
+        _writer(self.bootstrap).append_model_event(self.topics.models, registered)
 
     def monitor(self, home: Path, monitors: tuple[Monitor, ...] = MONITORS) -> MonitorWorker:
         """Return a monitor on this log."""
         return MonitorWorker(
             self.bootstrap,
             self.topics,
-            DEFINITION,
+            (DEFINITION, *self.further),
             EVENTS,
             LABELS,
             monitors,
@@ -184,9 +213,10 @@ class MonitoredLog:
             home,
         )
 
-    def lag(self) -> dict[str, int]:
+    def lag(self, definition: Definition = DEFINITION) -> dict[str, int]:
         """Return how far the monitor's group is behind, per input."""
-        keyed = (self.topics.features, self.topics.predictions, self.topics.labels)
+        features = replace(self.topics, definition=definition.version).features
+        keyed = (features, self.topics.predictions, self.topics.labels)
         reader = PositionReader(self.bootstrap)
         try:
             topics = {**dict.fromkeys(keyed, PARTITIONS), self.topics.commands: 1}
@@ -194,9 +224,9 @@ class MonitoredLog:
         finally:
             reader.close()
 
-    def drain(self, worker: MonitorWorker) -> None:
+    def drain(self, worker: MonitorWorker, definition: Definition = DEFINITION) -> None:
         """Let the monitor work until its group's lag is 0."""
-        turn_until(worker, lambda: not any(self.lag().values()))
+        turn_until(worker, lambda: not any(self.lag(definition).values()))
 
     def alerts(self) -> list[Alert]:
         """Return the alerts in the log."""

@@ -284,7 +284,7 @@ def test_the_process_ends_at_sigterm_with_its_state_saved(
         run_monitor(
             log.bootstrap,
             log.topics,
-            DEFINITION,
+            (DEFINITION,),
             EVENTS,
             LABELS,
             MONITORS,
