@@ -34,7 +34,7 @@ from features.rebuild_reading import RebuildProgress, Throttle
 from features.rebuild_stage import Failure, StageBuild, StageJob
 from features.stages import Stage, stages_of
 from streams.errors import ConfigurationError, StateError
-from streams.group_offsets import Committed, GroupOffsets, group_members
+from streams.group_offsets import Committed, GroupOffsets, has_members
 from streams.removal import clear_topic
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
@@ -180,7 +180,7 @@ def _prepare(job: RebuildJob) -> None:
     """See that nobody else builds it, and that the features topic is as the build needs it."""
     stages, version = job.stages, job.definition.version
     for stage in stages:
-        if group_members(job.bootstrap, stage.group):
+        if has_members(job.bootstrap, stage.group):
             raise ConfigurationError(
                 f"a feature worker of definition v{version} runs, and keeps its features up to "
                 "date by itself; to build them anew, stop it first"

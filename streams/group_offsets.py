@@ -7,11 +7,10 @@ afterwards, so that one goes on where the other ended. A note stands beside each
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import BrokerError, StateError
@@ -21,11 +20,7 @@ TIMEOUT_S = 15.0
 
 _LOG = logging.getLogger("librdkafka")
 
-_COORDINATOR_COMING = (
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-)
+_WITHOUT_MEMBERS = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 _HAS_MEMBERS = (
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.ILLEGAL_GENERATION,
@@ -100,22 +95,19 @@ class GroupOffsets:
         self._client.close()
 
 
-def group_members(bootstrap: str, group: str) -> int:
-    """Return how many processes work in a group now.
+def has_members(bootstrap: str, group: str) -> bool:
+    """Return whether processes work in a group now.
 
     Raises:
         BrokerError: the broker does not tell.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap}, logger=_LOG)
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            described = admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)
-            return len(described[group].result(TIMEOUT_S).members)
-        except KafkaException as error:
-            code = error.args[0].code()
-            if code == KafkaError.GROUP_ID_NOT_FOUND:
-                return 0
-            if code not in _COORDINATOR_COMING or time.monotonic() > deadline_s:
-                raise BrokerError(f"group {group} can't be described: {error}") from error
-        time.sleep(0.05)  # a fresh broker makes the offsets topic at the first question
+    try:
+        # Described, a group of the older protocol is unknown to the newer one; listed, it is not.
+        listed = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S)
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerError(f"the groups at {bootstrap} can't be listed: {error}") from error
+    if listed.errors:
+        raise BrokerError(f"the groups at {bootstrap} can't be listed: {listed.errors[0]}")
+    states = {found.group_id: found.state for found in listed.valid}
+    return states.get(group, ConsumerGroupState.DEAD) not in _WITHOUT_MEMBERS

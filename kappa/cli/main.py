@@ -13,6 +13,7 @@ from kappa.cli.cutover import cutover
 from kappa.cli.demo import demo
 from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
+from kappa.cli.gc import gc
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
 from kappa.cli.replay import replay
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, diff, cutover, predictions, alerts, audit, schema,
+    demo, up, produce, train, replay, diff, cutover, gc, predictions, alerts, audit, schema,
     doctor, worker,
 ):  # fmt: skip
     app.command()(_command)

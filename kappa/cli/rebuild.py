@@ -70,10 +70,12 @@ def _job(
     online: bool,
 ) -> "RebuildJob":
     from features.rebuild import RebuildJob
+    from serving.definitions import answering_version
     from streams.errors import ConfigurationError
 
     declared, is_range = context.pipeline, any(limit is not None for limit in limits)
-    if is_range and definition is declared.features:
+    answering = answering_version(context.bootstrap, declared)
+    if is_range and (definition is declared.features or definition.version == answering):
         raise ConfigurationError(
             f"definition v{definition.version} is what runs, and its topic has to hold one record "
             "per event: a range can be built of another version only"

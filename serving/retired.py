@@ -1,0 +1,171 @@
+"""What is left of definitions that nobody uses any more, and its removal.
+
+Kept are the definitions that the pipeline's file declares, the one that answers, and the one that
+answered before it, which a cut-over may go back to. Source topics, predictions, models and the
+logs of control are nobody's leftovers.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgspec.structs import fields
+
+from features.online import store_folder
+from features.online_removal import online_views, remove_views
+from serving.definitions import cutovers_of
+from serving.pipeline import Pipeline
+from streams.errors import ConfigurationError
+from streams.group_offsets import has_members
+from streams.removal import TopicSize, delete_groups, delete_topics, group_names, topic_sizes
+
+_ROLES = ("features", "inference", "shadow", "monitor", "trainer")
+_NO_FIELDS = {"events", "labels", "predictions", "alerts", "metrics", "models", "commands", *_ROLES}
+
+
+@dataclass(frozen=True)
+class Retired:
+    """What can be removed. Sizes of folders are bytes."""
+
+    definitions: list[int] = field(default_factory=list)
+    topics: dict[str, TopicSize] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
+    folders: dict[Path, int] = field(default_factory=dict)
+    views: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything."""
+        return bool(self.topics or self.groups or self.folders or self.views)
+
+
+def kept_definitions(bootstrap: str, pipeline: Pipeline, going_back: bool = True) -> dict[int, str]:
+    """Return version → why it is kept.
+
+    ``going_back``: whether the one that answered before the last cut-over is.
+
+    Raises:
+        BrokerError: the control log can't be read.
+    """
+    kept = {definition.version: "declared" for definition in pipeline.definitions}
+    cutovers = cutovers_of(bootstrap, pipeline)
+    if cutovers.orders:
+        last = cutovers.orders[-1]
+        if going_back:
+            kept.setdefault(last.before, f"answered before v{last.definition}: to go back to")
+        kept.setdefault(last.definition, "answers")
+    return kept
+
+
+def find_retired(
+    bootstrap: str,
+    pipeline: Pipeline,
+    home: Path,
+    kept: Iterable[int],
+    training_older_s: float,
+) -> Retired:
+    """Return what belongs to other definitions than ``kept``, and trainings given up.
+
+    Args:
+        bootstrap: the brokers.
+        pipeline: the pipeline; what has not its name is left alone.
+        home: its folder.
+        kept: versions.
+        training_older_s: working folders of trainings in which nothing was written for so many
+            seconds are of trainings that failed or were broken off.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    names = _Names(pipeline, set(kept))
+    topics = topic_sizes(bootstrap, names.is_retired_topic)
+    groups = [name for name in group_names(bootstrap) if names.is_retired_group(name)]
+    folders = [
+        *_matching(home / "snapshots", names.is_retired_state),
+        *_matching(home / "segments", names.is_retired_topic),
+        *_matching(store_folder(home) / "history", names.is_retired_view),
+        *(f for f in _below(home / "training") if _age_s(f) >= training_older_s),
+    ]
+    views = online_views(home, names.is_retired_view)
+    return Retired(
+        sorted(names.met), topics, groups, {folder: _bytes(folder) for folder in folders}, views
+    )
+
+
+def remove_retired(bootstrap: str, pipeline: Pipeline, home: Path, retired: Retired) -> None:
+    """Remove what was found; states first, so that nothing is left that trusts what is gone.
+
+    Raises:
+        ConfigurationError: a process of a retired definition still runs; nothing is removed.
+        BrokerError: the broker refuses.
+        StateError: the online store refuses.
+    """
+    busy = [group for group in retired.groups if has_members(bootstrap, group)]
+    if busy:
+        raise ConfigurationError(
+            f"a process of {', '.join(busy)} still runs: stop it (restart kappa up), or declare "
+            "its definition again"
+        )
+    for folder in retired.folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    remove_views(home, pipeline.name, retired.views)
+    delete_groups(bootstrap, retired.groups)
+    delete_topics(bootstrap, list(retired.topics))
+
+
+class _Names:
+    """Tells by its name whether a thing belongs to a definition that is not kept."""
+
+    def __init__(self, pipeline: Pipeline, kept: set[int]) -> None:
+        declared = {f.name for f in fields(pipeline.events.type)}
+        event_fields = "|".join(sorted(map(re.escape, declared - _NO_FIELDS)))
+        roles = "|".join(_ROLES)
+        name = re.escape(pipeline.name)
+        self._kept = kept
+        self._never = {spec.name for spec in pipeline.topic_specs}
+        self._topic = re.compile(rf"{name}\.(?:features|{event_fields})\.v(\d+)")
+        self._group = re.compile(rf"{name}\.(?:{roles}|features-(?:{event_fields}))\.v(\d+)")
+        self._state = re.compile(rf"features(?:-(?:{event_fields}))?-v(\d+)")
+        self._view = re.compile(rf"features_v(\d+)(?:_(?:{event_fields}))?")
+        self.met: set[int] = set()
+
+    def is_retired_topic(self, name: str) -> bool:
+        return name not in self._never and self._is_retired(self._topic, name)
+
+    def is_retired_group(self, name: str) -> bool:
+        return self._is_retired(self._group, name)
+
+    def is_retired_state(self, name: str) -> bool:
+        return self._is_retired(self._state, name)
+
+    def is_retired_view(self, name: str) -> bool:
+        return self._is_retired(self._view, name)
+
+    def _is_retired(self, pattern: re.Pattern[str], name: str) -> bool:
+        found = pattern.fullmatch(name)
+        if found is None or int(found[1]) in self._kept:
+            return False
+        self.met.add(int(found[1]))
+        return True
+
+
+def _matching(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
+    return (path for path in _below(folder) if is_wanted(path.name))
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _age_s(folder: Path) -> float:
+    """Return how long ago anything in the folder was written, in seconds."""
+    newest_s = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    return time.time() - newest_s
