@@ -5,7 +5,7 @@
     <home>/feast/feature_store.yaml     where everything lies; an address of a server by reference
                  registry.db            Feast's registry
                  online.sqlite3         the online store, unless it is in Redis
-                 history/<view>/        the offline store: Parquet, by `kappa history`
+                 history/features_v1/    the offline store: Parquet, by `kappa history`
                  kappa_definitions.py   what `feast apply` reads: the registry's own content
                  .feastignore           it imports nothing else
 
@@ -65,7 +65,8 @@ def open_repository(
         described = f"definition v{definition.version}, hash {definition.hash(events)}"
         missing = [view for view in views if not _is_same(known.get(view.name), view, described)]
         if missing:
-            store.apply([made for view in missing for made in _objects(view, described)])
+            history = history_path(definition.version)
+            store.apply([made for view in missing for made in _objects(view, described, history)])
     return store
 
 
@@ -83,9 +84,9 @@ def registered(folder: Path) -> dict[str, Any]:
     return {f"{kind}_{one.name}": one for kind, group in groups.items() for one in group}
 
 
-def history_path(view: str) -> Path:
-    """Return where a view's offline rows lie, seen from the repository."""
-    return Path("history") / view
+def history_path(version: int) -> Path:
+    """Return where the offline rows of a definition's views lie, seen from the repository."""
+    return Path("history") / f"features_v{version}"
 
 
 def _configuration(project: str, settings: Settings) -> str:
@@ -100,22 +101,23 @@ def _configuration(project: str, settings: Settings) -> str:
         f"project: {project}\nprovider: local\n"
         "registry:\n  registry_type: file\n  path: registry.db\n  cache_ttl_seconds: 0\n"
         f"online_store:\n{online}"
-        "offline_store:\n  type: file\nentity_key_serialization_version: 3\n"
+        "offline_store:\n  type: features.feast_offline.KappaFileOfflineStore\n"
+        "entity_key_serialization_version: 3\n"
     )
 
 
-def _objects(view: View, description: str) -> list[Any]:
+def _objects(view: View, description: str, history: Path) -> list[Any]:
     from feast import Entity, FeatureView, Field, FileSource, PushSource
     from feast.types import Float64, String
     from feast.value_type import ValueType
 
     entity = Entity(name=view.entity, join_keys=[view.entity], value_type=ValueType.STRING)
-    history = FileSource(
+    offline = FileSource(
         name=f"{view.name}_history",
-        path=str(history_path(view.name)),
+        path=str(history),
         timestamp_field=HISTORY_TIME,
     )
-    source = PushSource(name=f"{view.name}_stream", batch_source=history)
+    source = PushSource(name=f"{view.name}_stream", batch_source=offline)
     fields = [
         Field(name=name, dtype=Float64 if numeric else String)
         for name, numeric in zip(view.names, view.is_numeric, strict=True)
@@ -129,7 +131,7 @@ def _objects(view: View, description: str) -> list[Any]:
         online=True,
         description=description,
     )
-    return [entity, history, source, made]
+    return [entity, offline, source, made]
 
 
 def _is_same(known: Any, view: View, description: str) -> bool:
