@@ -191,21 +191,18 @@ class FeatureEngine:
 
     def _update(self, moment: "_Moment") -> NDArray[np.float64]:
         """Return the values of the stage's features, shape (n, features)."""
-        n = len(moment.columns.rows)
-        values = np.empty((n, len(self._own)), dtype=np.float64)
-        first = 0
+        made: list[NDArray[np.float64]] = []
         while True:
-            end = self._sweeps.due(moment.watermarks_ms, first)
-            values[first:end] = self._update_between(moment, first, end)
-            self._sweeps.passed(end - first)
-            if end == n:
-                return values
-            self._sweep(int(moment.watermarks_ms[end]))
-            first = end
+            due = self._sweeps.due(moment.watermarks_ms)
+            self._sweeps.passed(due)
+            if due == len(moment.entities):
+                made.append(self._update_between_sweeps(moment))
+                return made[0] if len(made) == 1 else np.concatenate(made)
+            head, moment = moment.split(due)
+            made.append(self._update_between_sweeps(head))
+            self._sweep(int(moment.watermarks_ms[0]))
 
-    def _update_between(self, moment: "_Moment", first: int, end: int) -> NDArray[np.float64]:
-        """Take events [first, end), and the labels before, among and right after them."""
-        part = moment.between(first, end)
+    def _update_between_sweeps(self, part: "_Moment") -> NDArray[np.float64]:
         placed = part.placed
         if placed is None or not len(placed.before):
             slots, feeds = self._slots.of(part.entities), NO_FEEDS
@@ -351,18 +348,27 @@ class _Moment:
     before_ms: int  # the watermark before the first event
     placed: PlacedLabels | None
 
-    def between(self, first: int, end: int) -> "_Moment":
-        """Return events [first, end) with the labels before, among and right after them."""
-        if first == 0 and end == len(self.entities):
-            return self
+    def split(self, event: int) -> tuple["_Moment", "_Moment"]:
+        """Return the events before the given one, with the labels up to it, and the others."""
+        n = len(self.entities)
+        placed = (None, None) if self.placed is None else self.placed.split(event)
+        before_ms = int(self.watermarks_ms[event - 1]) if event else self.before_ms
+        return (
+            self._between(0, event, self.before_ms, placed[0]),
+            self._between(event, n, before_ms, placed[1]),
+        )
+
+    def _between(
+        self, first: int, end: int, before_ms: int, placed: PlacedLabels | None
+    ) -> "_Moment":
         part = slice(first, end)
         return _Moment(
             columns=self.columns.between(first, end),
             entities=self.entities[part],
             watermarks_ms=self.watermarks_ms[part],
             is_late=self.is_late[part],
-            before_ms=int(self.watermarks_ms[first - 1]) if first else self.before_ms,
-            placed=None if self.placed is None else self.placed.between(first, end),
+            before_ms=before_ms,
+            placed=placed,
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,13 @@ class PlacedLabels:
     columns: LabelColumns
     before: NDArray[np.int64]
 
-    def between(self, first: int, end: int) -> "PlacedLabels":
-        """Return those before, among and right after events [first, end) of the batch.
-
-        Those right before event ``first`` belong to the stretch before it, if there is one.
-        """
-        side: Literal["left", "right"] = "right" if first else "left"
-        a = int(np.searchsorted(self.before, first, side=side))
-        b = int(np.searchsorted(self.before, end, side="right"))
-        return PlacedLabels(self.columns.between(a, b), self.before[a:b] - first)
+    def split(self, event: int) -> tuple["PlacedLabels", "PlacedLabels"]:
+        """Return those up to right before event ``event``, and the others as placed from it on."""
+        n = int(np.searchsorted(self.before, event, side="right"))
+        return (
+            PlacedLabels(self.columns.between(0, n), self.before[:n]),
+            PlacedLabels(self.columns.between(n, len(self.before)), self.before[n:] - event),
+        )
 
 
 class LabelFeed:

@@ -19,13 +19,13 @@ class Sweeps:
         # the generation of the last look, events since, events needed
         self._state = np.array([np.iinfo(np.int64).min, 0, FEWEST], dtype=np.int64)
 
-    def due(self, watermarks_ms: NDArray[np.int64], first: int) -> int:
-        """Return the place of the first event from ``first`` on at which to look; n if none."""
+    def due(self, watermarks_ms: NDArray[np.int64]) -> int:
+        """Return the place of the first event before which to look; n if none."""
         n = len(watermarks_ms)
         if self._generation_ms is None:
             return n
         last, since, needed = map(int, self._state)
-        place = max(first, first + needed - since)
+        place = max(0, needed - since)
         if place < n:
             generations = watermarks_ms[place:] // self._generation_ms
             place += int(np.searchsorted(generations, last, side="right"))
