@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from operator import methodcaller
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.batch import LogBatch
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, watermarks
+from streams.log_reader import LogReader, OutOfRangeError
+from streams.record_parsing import OldFormatError
 
 POLL_S = 0.1
 STALL_S = 30.0
-MAX_BATCH = 10_000
-
-_error_of = methodcaller("error")
+MAX_BATCH = 4_000
 
 
 def offset_bounds(bootstrap: str, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
@@ -53,75 +53,112 @@ def read_ranges(
     Partitions are read one after the other, so the order of batches is a function of the log.
 
     Raises:
-        BrokerError: the broker fails, or sends nothing for 30 s before the end is reached.
+        BrokerError: the broker fails, has records of the range no longer, or sends nothing for 30 s
+            before the end is reached.
     """
-    client = consumer(bootstrap, queued_max_messages_kbytes=65_536)
+    wanted = [(partition, *bounds) for partition, bounds in sorted(ranges.items())]
+    reader = LogReader(bootstrap)
     try:
-        for partition, (first, end) in sorted(ranges.items()):
+        for partition, first, end in wanted:
             if first < end:
-                yield from _read_partition(client, topic, partition, first, end)
+                yield from _read_partition(reader, bootstrap, topic, (partition, first, end))
     finally:
-        client.close()
+        reader.close()
 
 
 def _read_partition(
-    client: Consumer, topic: str, partition: int, first: int, end: int
+    reader: LogReader, bootstrap: str, topic: str, stretch: tuple[int, int, int]
 ) -> Iterator[LogBatch]:
-    _check_beginning(client, topic, partition, first)
-    client.assign([TopicPartition(topic, partition, first)])
-    silent_s, position = 0.0, first
-    while True:
-        # It waits for as many as it is asked for: never ask beyond the end.
-        messages = client.consume(min(MAX_BATCH, end - position), POLL_S)
-        silent_s = 0.0 if messages else silent_s + POLL_S
+    partition, position, end = stretch
+    coming, silent_s = reader.fetch(topic, partition, position, end - position), 0.0
+    while position < end:
+        asked_s = time.monotonic()
+        try:
+            fetched = coming.result()
+        except OutOfRangeError:
+            raise _out_of_range(bootstrap, topic, partition, position) from None
+        except OldFormatError:
+            yield from _read_old(bootstrap, topic, (partition, position, end))
+            return
+        silent_s = 0.0 if fetched.end > position else silent_s + time.monotonic() - asked_s
         if silent_s >= STALL_S:
             raise BrokerError(
                 f"{topic} partition {partition}: no record for {STALL_S:.0f} s before offset {end}"
             )
-        records, reached = _split(messages, end)
-        if records:
-            batch = to_batch(records)
-            position = batch.next_offset
-            yield batch
-        if reached:
-            return
+        if fetched.end < end:  # asked for while the caller works on what has come
+            coming = reader.fetch(topic, partition, fetched.end, end - fetched.end)
+        while not fetched.is_taken and fetched.position < end:
+            batch = _before(fetched.take(MAX_BATCH).batch, end)
+            if len(batch):
+                yield batch
+        position = fetched.end
 
 
-def _check_beginning(client: Consumer, topic: str, partition: int, first: int) -> None:
-    """Raise BrokerError where records asked for are gone; the client would go on after them."""
+def _before(batch: LogBatch, end: int) -> LogBatch:
+    """Return the records before ``end``."""
+    if batch.next_offset <= end:
+        return batch
+    n = int(np.searchsorted(batch.offsets, end))
+    return LogBatch(
+        batch.topic, batch.partition, batch.offsets[:n], batch.timestamps_ms[:n],
+        batch.keys[:n], batch.values[:n], end,
+    )  # fmt: skip
+
+
+def _out_of_range(bootstrap: str, topic: str, partition: int, offset: int) -> BrokerError:
+    """Return what is wrong where the log does not hold the records asked for."""
+    begins, ends = _bounds(bootstrap, topic, partition)
+    if begins <= offset:
+        return BrokerError(
+            f"{topic} partition {partition} ends at offset {ends}, but {offset} is asked for: "
+            "was the topic made anew?"
+        )
+    return BrokerError(
+        f"{topic} partition {partition} begins at offset {begins}, but {offset} is asked for: "
+        "those records are gone; keep them by retention.ms=-1, or ask for a later range"
+    )
+
+
+def _bounds(bootstrap: str, topic: str, partition: int) -> tuple[int, int]:
+    client = consumer(bootstrap)
     try:
-        begins = watermarks(client, topic, partition)[0]
+        return watermarks(client, topic, partition)
     except KafkaException as error:
         raise BrokerError(f"{topic} partition {partition} can't be read: {error}") from error
-    if begins > first:
-        raise BrokerError(
-            f"{topic} partition {partition} begins at offset {begins}, but {first} is asked for: "
-            "those records are gone; keep them by retention.ms=-1, or ask for a later range"
-        )
+    finally:
+        client.close()
 
 
-def _split(
-    messages: list[Message[bytes, bytes]], end: int
-) -> tuple[list[Message[bytes, bytes]], bool]:
-    """Return the records before ``end`` and whether ``end`` was reached."""
-    # By truth, as the client's errors can't be compared with None: count(None) raises.
-    if messages and not any(map(_error_of, messages)):
-        last = _offset(messages[-1])
-        if last < end:  # nearly always: no Python code per record
-            return messages, last == end - 1
-    records: list[Message[bytes, bytes]] = []
-    for message in messages:
-        error = message.error()
-        if error is not None:
-            if error.code() == KafkaError._PARTITION_EOF:
-                if _offset(message) >= end:
-                    return records, True
-                continue  # the log ends before: an open transaction, or an end not yet reached
-            raise BrokerError(f"reading {message.topic()}: {error}")
-        if _offset(message) >= end:
-            return records, True
-        records.append(message)
-    return records, bool(records) and _offset(records[-1]) == end - 1
+def _read_old(bootstrap: str, topic: str, stretch: tuple[int, int, int]) -> Iterator[LogBatch]:
+    """Read by librdkafka, which knows the message formats before 2."""
+    partition, position, end = stretch
+    client, silent_s = consumer(bootstrap), 0.0
+    try:
+        client.assign([TopicPartition(topic, partition, position)])
+        while position < end:
+            # It waits for as many as it is asked for: never ask beyond the end.
+            messages = client.consume(min(MAX_BATCH, end - position), POLL_S)
+            silent_s = 0.0 if messages else silent_s + POLL_S
+            if silent_s >= STALL_S:
+                raise BrokerError(
+                    f"{topic} partition {partition}: no record for {STALL_S:.0f} s before {end}"
+                )
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    continue
+                if error.code() != KafkaError._PARTITION_EOF:
+                    raise BrokerError(f"reading {topic}: {error}")
+                position = max(position, _offset(message))
+            records = [m for m in messages if m.error() is None and _offset(m) < end]
+            if records:
+                batch = to_batch(records)
+                position = max(position, batch.next_offset)
+                yield batch
+            elif messages and _offset(messages[-1]) >= end:
+                return
+    finally:
+        client.close()
 
 
 def to_batch(messages: list[Message[bytes, bytes]]) -> LogBatch:

@@ -1,10 +1,14 @@
 """Fixed stretches of the log, read again: whole, in order, or not at all."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
-from streams import kafka_client, replay
+from streams import kafka_client, log_reader, replay
 from streams.errors import BrokerError
+from streams.record_parsing import OldFormatError
 from streams.replay import offset_bounds, offsets_at, read_ranges
 from streams.topics import connect_admin
 from tests.streams.log_of_records import append, finish, new_topic, transaction
@@ -122,3 +126,106 @@ def test_a_topic_that_is_not_there_is_an_error(
         offset_bounds(bootstrap, "not.there", 1)
     with pytest.raises(BrokerError, match="can't be read"):
         values_of(bootstrap, "not.there", {0: (0, 1)})
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_every_compression_is_read(bootstrap: str, codec: str) -> None:
+    topic = new_topic(bootstrap)
+    client = kafka_client.producer(bootstrap, compression_type=codec, linger_ms=20)
+    values = [b'{"number": %d, "text": "the same again and again"}' % i for i in range(3_000)]
+    for i, value in enumerate(values):
+        client.produce(topic, value, None if i % 3 else b"k%d" % i, timestamp=5_000 + i)
+    assert client.flush(30) == 0
+    batches = list(read_ranges(bootstrap, topic, {0: (5, 2_995)}))
+    assert [value for batch in batches for value in batch.values] == values[5:2_995]
+    keys = [key for batch in batches for key in batch.keys]
+    assert keys == [None if i % 3 else b"k%d" % i for i in range(5, 2_995)]
+    times = np.concatenate([batch.timestamps_ms for batch in batches])
+    np.testing.assert_array_equal(times, np.arange(5_005, 7_995))
+
+
+def test_the_broker_s_own_time_is_read_where_the_topic_wants_it(bootstrap: str) -> None:
+    topic = new_topic(bootstrap, config={"message.timestamp.type": "LogAppendTime"})
+    before_ms = int(time.time() * 1000) - 60_000
+    append(bootstrap, topic, numbered(5), first_ms=1_000)
+    (batch,) = read_ranges(bootstrap, topic, {0: (0, 5)})
+    assert batch.timestamps_ms.min() > before_ms
+
+
+def test_what_compaction_took_away_is_passed(bootstrap: str) -> None:
+    compacting = {
+        "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01",
+        "min.compaction.lag.ms": "0", "max.compaction.lag.ms": "200",
+    }  # fmt: skip
+    topic = new_topic(bootstrap, config=compacting)
+    now_ms = int(time.time() * 1000)
+    append(bootstrap, topic, numbered(50), first_ms=now_ms)
+    deadline_s, n = time.monotonic() + 60, 50
+    while True:  # the same key each time: all but the newest go, when the broker comes to it
+        append(bootstrap, topic, numbered(1, n), first_ms=int(time.time() * 1000))
+        n += 1
+        batches = list(read_ranges(bootstrap, topic, {0: (0, n)}))
+        values = [value for batch in batches for value in batch.values]
+        assert values[-1] == str(n - 1).encode()
+        if b"0" not in values:
+            break
+        assert time.monotonic() < deadline_s, "the broker does not compact"
+        time.sleep(0.2)
+    offsets = np.concatenate([batch.offsets for batch in batches]).tolist()
+    assert values == [str(offset).encode() for offset in offsets]
+    assert len(offsets) < n
+    assert batches[-1].next_offset == n
+    assert values_of(bootstrap, topic, {0: (0, 20)}) == []
+
+
+def test_a_range_stays_what_it_was_while_the_topic_grows(bootstrap: str) -> None:
+    topic = new_topic(bootstrap)
+    append(bootstrap, topic, numbered(500))
+    values: list[bytes | None] = []
+    for batch in read_ranges(bootstrap, topic, {0: (0, 500)}):
+        values += batch.values
+        append(bootstrap, topic, numbered(100, 500))
+    assert values == numbered(500)
+
+
+def test_a_range_that_is_being_written_is_waited_for(bootstrap: str) -> None:
+    topic = new_topic(bootstrap)
+    append(bootstrap, topic, numbered(5))
+    coming = read_ranges(bootstrap, topic, {0: (0, 10)})
+    assert next(coming).values == numbered(5)
+    append(bootstrap, topic, numbered(5, 5))
+    assert [value for batch in coming for value in batch.values] == numbered(5, 5)
+
+
+def test_an_offset_beyond_the_end_is_an_error(bootstrap: str) -> None:
+    topic = new_topic(bootstrap)
+    append(bootstrap, topic, numbered(5))
+    with pytest.raises(BrokerError, match=rf"{topic} partition 0 ends at offset 5, but 7 is asked"):
+        values_of(bootstrap, topic, {0: (7, 9)})
+
+
+def test_older_message_formats_are_read_too(
+    bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OldFormatError
+
+    topic = new_topic(bootstrap)
+    append(bootstrap, topic, numbered(60))
+    finish(bootstrap, topic, transaction(bootstrap, topic, numbered(3, 60)).commit_transaction)
+    finish(bootstrap, topic, transaction(bootstrap, topic, numbered(3, 99)).abort_transaction)
+    monkeypatch.setattr(log_reader, "FetchedRecords", refuse)
+    monkeypatch.setattr(replay, "MAX_BATCH", 7)
+    assert values_of(bootstrap, topic, {0: (8, 52)}) == numbered(44, 8)
+    assert values_of(bootstrap, topic, {0: (58, 68)}) == numbered(5, 58)
+
+
+def test_reading_can_be_broken_off(bootstrap: str) -> None:
+    topic = new_topic(bootstrap)
+    append(bootstrap, topic, numbered(50))
+    threads = set(threading.enumerate())
+    coming = read_ranges(bootstrap, topic, {0: (0, 60)})
+    next(coming)
+    assert set(threading.enumerate()) != threads
+    del coming
+    assert set(threading.enumerate()) == threads
