@@ -1,11 +1,12 @@
 """Does every event have exactly one answer: events = predictions + dead letters.
 
 Events are counted where they stand: each offset of the events topic must be answered by exactly
-one committed prediction or be a dead letter. So a loss and a double can't cancel each other.
+one committed prediction or be a dead letter. So a loss and a double can't cancel each other. Which
+definition answered which offsets must be what the control log says (:mod:`streams.cutover`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -13,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.dead_letter_log import read_dead_letters
+from streams.control import ControlFollower, decode_model_events
+from streams.cutover import Cutovers
 from streams.replay import offset_bounds, read_ranges
+from streams.rollout import Rollout
 from streams.topics import Topics
 from streams.wire import Source
 
@@ -22,11 +26,22 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
+class AnsweredBy:
+    """A run of events that one definition answered: offsets ``first`` to ``last``, ``n`` events."""
+
+    definition: int
+    first: int
+    last: int
+    n: int
+
+
+@dataclass(frozen=True)
 class PartitionAudit:
     """What became of the events of one partition; problems are lists of event offsets.
 
     ``lost``: neither predicted nor dead. ``doubled``: predicted more than once. ``both``:
-    predicted and dead. ``orphans``: predicted, but no such event exists.
+    predicted and dead. ``orphans``: predicted, but no such event exists. ``misplaced``: answered by
+    another definition than the control log says. ``answered_by`` is in the order of offsets.
     """
 
     partition: int
@@ -37,11 +52,13 @@ class PartitionAudit:
     doubled: list[int]
     both: list[int]
     orphans: list[int]
+    misplaced: list[int] = field(default_factory=list)
+    answered_by: list[AnsweredBy] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether the partition adds up."""
-        return not (self.lost or self.doubled or self.both or self.orphans)
+        return not (self.lost or self.doubled or self.both or self.orphans or self.misplaced)
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,8 @@ class Audit:
                     "doubled": len(p.doubled),
                     "both": len(p.both),
                     "orphans": len(p.orphans),
+                    "misplaced": len(p.misplaced),
+                    "answered_by": [asdict(stretch) for stretch in p.answered_by],
                 }
                 for p in self.partitions
             ],
@@ -104,7 +123,12 @@ class Audit:
 
 
 def audit_partition(
-    partition: int, events: Offsets, answered: Offsets, dead: Offsets
+    partition: int,
+    events: Offsets,
+    answered: Offsets,
+    dead: Offsets,
+    definitions: Offsets | None = None,
+    due: Offsets | None = None,
 ) -> PartitionAudit:
     """Return the account of one partition.
 
@@ -113,7 +137,10 @@ def audit_partition(
         events: offsets of the events, each once.
         answered: source offsets of the predictions, with repeats.
         dead: offsets of the dead letters, each once.
+        definitions: which definition gave each prediction.
+        due: which should have, by the control log.
     """
+    told = definitions is not None and due is not None
     once, times = np.unique(answered, return_counts=True)
     return PartitionAudit(
         partition=partition,
@@ -124,7 +151,25 @@ def audit_partition(
         doubled=once[times > 1].tolist(),
         both=np.intersect1d(once, dead).tolist(),
         orphans=np.setdiff1d(once, events).tolist(),
+        misplaced=np.unique(answered[definitions != due]).tolist() if told else [],
+        answered_by=[] if definitions is None else answered_by(answered, definitions),
     )
+
+
+def answered_by(offsets: Offsets, definitions: Offsets) -> list[AnsweredBy]:
+    """Return the runs of one definition, in the order of the offsets, both (n,).
+
+    >>> [(s.definition, s.first, s.last) for s in answered_by(np.arange(5), np.array([1,1,2,2,1]))]
+    [(1, 0, 1), (2, 2, 3), (1, 4, 4)]
+    """
+    order = np.argsort(offsets, kind="stable")
+    at, of = offsets[order], definitions[order]
+    cuts = np.flatnonzero(np.diff(of)) + 1
+    return [
+        AnsweredBy(int(d[0]), int(o[0]), int(o[-1]), len(o))
+        for o, d in zip(np.split(at, cuts), np.split(of, cuts), strict=True)
+        if len(o)
+    ]
 
 
 def repeated(event_ids: list[str]) -> list[str]:
@@ -144,7 +189,8 @@ def run_audit(bootstrap: str, topics: Topics, partitions: int) -> Audit:
     ranges = offset_bounds(bootstrap, topics.events, partitions)
     events = _event_offsets(bootstrap, topics.events, ranges)
     dead = read_dead_letters(bootstrap, topics.events)
-    answered, event_ids = _answers(bootstrap, topics.predictions, partitions, ranges)
+    answered, definitions, event_ids = _answers(bootstrap, topics.predictions, partitions, ranges)
+    cutovers = _cutovers(bootstrap, topics)
     nothing = np.empty(0, np.int64)
     accounts, distinct = [], 0
     for partition in sorted(answered):
@@ -153,7 +199,10 @@ def run_audit(bootstrap: str, topics: Topics, partitions: int) -> Audit:
         if partition in ranges:
             dead_here = dead_here[dead_here < ranges[partition][1]]
         found = events.get(partition, nothing)
-        accounts.append(audit_partition(partition, found, answered[partition], dead_here))
+        offsets, by = answered[partition], definitions[partition]
+        here = np.full(len(offsets), partition)
+        due = cutovers.definitions_at(here, offsets, topics.definition)
+        accounts.append(audit_partition(partition, found, offsets, dead_here, by, due))
     return Audit(accounts, repeated(event_ids), len(dead.offsets) - distinct)
 
 
@@ -166,28 +215,44 @@ def _event_offsets(
     return {p: np.concatenate([np.empty(0, np.int64), *parts]) for p, parts in found.items()}
 
 
+def _cutovers(bootstrap: str, topics: Topics) -> Cutovers:
+    follower = ControlFollower(bootstrap, topics.models)
+    try:
+        return Rollout().apply_all(decode_model_events(follower.catch_up())).cutovers
+    finally:
+        follower.close()
+
+
 class _Answer(msgspec.Struct, gc=False):
     event_id: str
     source: Source
+    definition: int
 
 
 def _answers(
     bootstrap: str, topic: str, partitions: int, events: Mapping[int, tuple[int, int]]
-) -> tuple[dict[int, Offsets], list[str]]:
-    """Return the source offsets per partition of the events, and all event ids answered.
+) -> tuple[dict[int, Offsets], dict[int, Offsets], list[str]]:
+    """Return the source offsets per partition of the events, the definitions that answered them,
+    and all event ids answered.
 
     Answers to events that came after the ends in ``events`` are left out.
     """
     decode = msgspec.json.Decoder(_Answer).decode
     found: dict[int, list[int]] = {partition: [] for partition in events}
+    by: dict[int, list[int]] = {partition: [] for partition in events}
     event_ids: list[str] = []
     for batch in read_ranges(bootstrap, topic, offset_bounds(bootstrap, topic, partitions)):
         for answer in map(decode, filter(None, batch.values)):
             source = answer.source
             if source.partition not in events or source.offset < events[source.partition][1]:
                 found.setdefault(source.partition, []).append(source.offset)
+                by.setdefault(source.partition, []).append(answer.definition)
                 event_ids.append(answer.event_id)
-    return {p: np.array(offsets, dtype=np.int64) for p, offsets in found.items()}, event_ids
+    return _arrays(found), _arrays(by), event_ids
+
+
+def _arrays(lists: Mapping[int, list[int]]) -> dict[int, Offsets]:
+    return {partition: np.array(numbers, dtype=np.int64) for partition, numbers in lists.items()}
 
 
 def _lines(audit: Audit) -> list[str]:
@@ -203,11 +268,22 @@ def _lines(audit: Audit) -> list[str]:
             (p.doubled, "predicted more than once"),
             (p.both, "both predicted and a dead letter"),
             (p.orphans, "predicted, but not in the events topic"),
+            (p.misplaced, "answered by another definition than the control log says"),
         )
         lines += [
             f"partition {p.partition}: {len(offsets):,} events {what}, offsets {_some(offsets)}"
             for offsets, what in problems
             if offsets
+        ]
+    if len({s.definition for p in audit.partitions for s in p.answered_by}) > 1:
+        lines += [
+            f"partition {p.partition}: "
+            + ", ".join(
+                f"definition v{s.definition} answered offsets {s.first:,} to {s.last:,}"
+                for s in p.answered_by
+            )
+            for p in audit.partitions
+            if p.answered_by
         ]
     if audit.repeated_ids:
         lines.append(

@@ -76,9 +76,13 @@ class Cutovers:
 
     def current(self, partition: int, first: int) -> int:
         """Return the definition that the features' partition is answered from now; ``first`` is
-        the one before any order."""
+        the one that answers where there is no order."""
         reached = self.reached(partition)
-        return self.orders[reached - 1].definition if reached else first
+        return self.orders[reached - 1].definition if reached else self.begins(first)
+
+    def begins(self, first: int) -> int:
+        """Return the definition before all orders; ``first`` where there is none."""
+        return self.orders[0].before if self.orders else first
 
     def since(self, order: DefinitionChanged, partition: int) -> int | None:
         """Return the first offset of an events partition that the order is about, if decided."""
@@ -104,7 +108,7 @@ class Cutovers:
 
         An order that the next one overtakes at the same offset has no span.
         """
-        starts = [(0, first)]
+        starts = [(0, self.begins(first))]
         for order in self.orders:
             at = self.since(order, partition)
             if at is None:
@@ -120,7 +124,7 @@ class Cutovers:
 
     def definitions_at(self, partitions: Ints, offsets: Ints, first: int) -> Ints:
         """Return the definitions (n,) that answer the events at these places, each (n,)."""
-        answering = np.full(len(offsets), first, dtype=np.int64)
+        answering = np.full(len(offsets), self.begins(first), dtype=np.int64)
         if not self.orders:
             return answering
         for partition in np.unique(partitions).tolist():

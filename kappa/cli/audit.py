@@ -26,13 +26,17 @@ def audit(
     if as_json:
         typer.echo(json.dumps(account.to_json()))
     else:
-        columns = ("events", "predictions", "dead letters", "lost", "doubled", "both", "orphans")
+        columns = (
+            "events", "predictions", "dead letters", "lost", "doubled", "both", "orphans",
+            "misplaced",
+        )  # fmt: skip
         table = Table("partition", title=f"Audit of {context.pipeline.name}")
         for column in columns:
             table.add_column(column, justify="right")
         for p in account.partitions:
             counts = (p.events, p.predictions, p.dead_letters)
-            problems = (len(p.lost), len(p.doubled), len(p.both), len(p.orphans))
+            problems = (len(p.lost), len(p.doubled), len(p.both), len(p.orphans),
+                        len(p.misplaced))  # fmt: skip
             table.add_row(str(p.partition), *(f"{n:,}" for n in (*counts, *problems)))
         console = Console()
         console.print(table)

@@ -73,7 +73,7 @@ def predictions_table(found: "list[Prediction]", title: str, zone: "ZoneInfo") -
     for name in ("event", "entity"):
         table.add_column(name, overflow="fold")
     table.add_column("score", justify="right")
-    for name in ("model", "stage"):
+    for name in ("model", "stage", "features"):
         table.add_column(name)
     for prediction in found:
         table.add_row(*_cells(prediction, zone))
@@ -102,4 +102,5 @@ def _cells(prediction: "Prediction", zone: "ZoneInfo") -> list[str]:
         f"{prediction.score:.4f}",
         f"v{prediction.model_version}",
         prediction.stage,
+        f"v{prediction.definition}",
     ]
