@@ -14,6 +14,7 @@ from kappa.cli.demo import demo
 from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
 from kappa.cli.gc import gc
+from kappa.cli.history import history
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
 from kappa.cli.replay import replay
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, diff, cutover, gc, predictions, alerts, audit, schema,
+    demo, up, produce, train, replay, diff, cutover, gc, history, predictions, alerts, audit, schema,
     doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
