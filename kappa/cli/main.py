@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, diff, cutover, gc, history, predictions, alerts, audit, schema,
-    doctor, worker,
+    demo, up, produce, train, replay, diff, cutover, gc, history, predictions, alerts, audit,
+    schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
 
