@@ -68,7 +68,7 @@ class OnlineSample:
         self._stage, self._store = stage, store
         self._patience_s, self._clock_s = patience_s, clock_s
         self._view = view_of(stage.definition, stage.events, stage.key)
-        self._name = stored_name(stage.topics.name, self._view.name)
+        self.name = stored_name(stage.topics.name, self._view.name)
         numeric, texts = (stage.definition.names(kind) for kind in ("numeric", "category"))
         self._numeric = [i for i, name in enumerate(numeric) if name in self._view.names]
         self._texts = [i for i, name in enumerate(texts) if name in self._view.names]
@@ -117,7 +117,7 @@ class OnlineSample:
         entities = list(self._sample.newest)
         keys = entity_keys(self._view.entity, entities)
         compared, differences = 0, []
-        for entity, found in zip(entities, self._store.read(self._name, keys), strict=True):
+        for entity, found in zip(entities, self._store.read(self.name, keys), strict=True):
             expected = self._sample.newest[entity]
             if found == (expected.time_ms, expected.row):
                 self._suspects.pop(entity, None)
@@ -180,7 +180,7 @@ class OnlineSample:
         return ttl_ms is not None and expected.time_ms < self._watermark_ms - ttl_ms
 
     def _difference(self, entity: str, found: Stored | None, expected: _Newest) -> Difference:
-        name, at = f"online store, view {self._name}", expected.time_ms
+        name, at = f"online store, view {self.name}", expected.time_ms
         if found is None:
             return Difference("missing", name, 0, at, entity, "", "", "")
         layout = self._view.layout

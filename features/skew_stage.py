@@ -101,7 +101,7 @@ class StageAudit:
         online: OnlineSample | None = None,
     ) -> None:
         self.stage, self.online = stage, online
-        self.tally = Tally()
+        self.tally, self.online_tally = Tally(), Tally()
         total = stage.events.partitions
         self._all = range(total)
         self._partitions = {p: _Partition(stage.engine()) for p in range(0, total, every)}
@@ -147,8 +147,8 @@ class StageAudit:
         if self.online is not None:
             ends = self._ends(self.stage.input)
             compared, differences = self.online.check(ends, self.positions)
-            self.tally.rows(compared, [])
-            self.tally.differ(differences)
+            self.online_tally.rows(compared, [])
+            self.online_tally.differ(differences)
 
     def save(self) -> None:
         """Save the state, where anything was audited since."""

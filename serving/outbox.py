@@ -13,7 +13,7 @@ from streams.errors import BrokerError
 from streams.kafka_client import producer
 from streams.replay import offset_bounds, read_ranges
 from streams.topics import Topics, dead_letter_topic
-from streams.wire import Alert, Metric
+from streams.wire import SKEW_METRICS, Alert, Metric
 
 FLUSH_S = 30.0
 
@@ -26,7 +26,7 @@ class Outbox:
 
     ``positions`` (topic → next offset), from :meth:`positions`, say up to where a saved state knows
     of what was written; what stands behind them was written after that state, and is not written
-    again when the work since then is repeated. It is the only writer of these topics.
+    again when the work since then is repeated. Of its kinds of records it is the only writer.
     """
 
     def __init__(self, bootstrap: str, topics: Topics, positions: Mapping[str, int]) -> None:
@@ -124,12 +124,13 @@ class Outbox:
             self._tail(bootstrap, topics.metrics),
             self._tail(bootstrap, topics.alerts),
         )
-        written[topics.metrics] = {_metric_key(m) for m in map(_METRIC.decode, metrics)}
+        # The skew audit writes here too, and knows no steps.
+        own = [m for m in map(_METRIC.decode, metrics) if m.metric not in SKEW_METRICS]
+        written[topics.metrics] = {_metric_key(m) for m in own}
         written[topics.alerts] = {alert.alert_id for alert in map(_ALERT.decode, alerts)}
         # A monitor that lost its state closes old steps again, but compares with the model that is
         # live today: of steps before the newest one told of, it must say nothing new.
-        ends = [_METRIC.decode(value).window.end_ms for value in metrics]
-        self._told_until_ms = max(ends, default=0)
+        self._told_until_ms = max((m.window.end_ms for m in own), default=0)
         first, end = self._positions.get(dead_topic, 0), _end(bootstrap, dead_topic)
         if first < end:
             dead = read_dead_letters(bootstrap, topics.labels, first)

@@ -65,6 +65,11 @@ class Metric(msgspec.Struct, frozen=True):
     model_version: int
 
 
+SKEW_METRICS = ("feature_skew", "online_skew")
+"""Metrics of the skew audit: the share of the rows compared that were not what the log gives.
+``feature`` is the topic or view; their windows are cut by wall-clock time."""
+
+
 class Alert(msgspec.Struct, frozen=True):
     """A monitor's finding (``P.alerts.v1``). ``alert_id`` is a function of window and metric.
 
@@ -73,7 +78,7 @@ class Alert(msgspec.Struct, frozen=True):
     """
 
     alert_id: str
-    kind: Literal["data_drift", "performance"]
+    kind: Literal["data_drift", "performance", "skew"]
     metric: str
     feature: str | None
     value: float

@@ -204,8 +204,8 @@ def test_a_tampered_online_row_is_found_once_it_has_lasted(served: Served, later
     drained(audit)
     audit.check_online()
     assert audit.online is not None
-    assert (audit.tally.compared, audit.tally.different) == (len(audit.online), 0)
-    audit.tally.taken()
+    assert (audit.online_tally.compared, audit.online_tally.different) == (len(audit.online), 0)
+    audit.online_tally.taken()
     audit.save()
     audit.close()
 
@@ -214,10 +214,10 @@ def test_a_tampered_online_row_is_found_once_it_has_lasted(served: Served, later
     again.check_online()
     served.now_s = 59.0
     again.check_online()
-    assert again.tally.different == 0, "it may be on its way"
+    assert again.online_tally.different == 0, "it may be on its way"
     served.now_s = 60.0
     again.check_online()
-    (difference,) = again.tally.differences
+    (difference,) = again.online_tally.differences
     assert (difference.entity, difference.kind) == ("card7", "different")
     assert difference.served != difference.expected
     again.close()
@@ -234,12 +234,12 @@ def test_rows_on_their_way_are_no_difference(served: Served) -> None:
     audit.check_online()
     served.now_s = 1000.0
     audit.check_online()
-    assert audit.tally.different == 0
+    assert audit.online_tally.different == 0
     drained(audit)
     audit.check_online()
-    assert audit.tally.different == 0
+    assert audit.online_tally.different == 0
     assert audit.online is not None
-    assert audit.tally.compared == len(audit.online)
+    assert audit.online_tally.compared == len(audit.online)
     audit.close()
 
 
