@@ -154,6 +154,8 @@ class StageBuild:
             await self._merge(self._merged, stretch, meter, observe, stop)
         else:
             await self._one_by_one(stretch, meter, observe, stop)
+        if not stage.is_last:
+            await self._failure.or_result(self._output.acknowledged())  # the next stage's input
 
     async def finish(self, complete: bool) -> None:
         """Acknowledge, save and commit what is in hand; say so where it is ready."""
@@ -304,6 +306,7 @@ class _Output:
     def __init__(self, emitter: Emitter, ranges: Mapping[int, tuple[int, int]] | None) -> None:
         self._emitter = emitter
         self._ranges = ranges
+        self._sent: set[asyncio.Future[None]] = set()
         self.rows = 0
 
     def emit(
@@ -312,7 +315,15 @@ class _Output:
         if self._ranges is not None:
             processed = _within(processed, self._ranges)
         self.rows += len(processed.rows)
-        return self._emitter.emit(processed, traceparents, batch)
+        receipt = self._emitter.emit(processed, traceparents, batch)
+        self._sent.add(receipt)
+        receipt.add_done_callback(self._sent.discard)
+        return receipt
+
+    async def acknowledged(self) -> None:
+        """Wait until the broker has all that was emitted."""
+        while self._sent:
+            await asyncio.wait(self._sent)
 
 
 class _Forgotten(SnapshotStore):

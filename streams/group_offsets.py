@@ -7,8 +7,10 @@ afterwards, so that one goes on where the other ended. A note stands beside each
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -16,10 +18,17 @@ from confluent_kafka.admin import AdminClient
 from streams.errors import BrokerError, StateError
 from streams.kafka_client import consumer
 
+T = TypeVar("T")
+
 TIMEOUT_S = 15.0
 
 _LOG = logging.getLogger("librdkafka")
 
+_COORDINATOR_COMING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 _WITHOUT_MEMBERS = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 _HAS_MEMBERS = (
     KafkaError.UNKNOWN_MEMBER_ID,
@@ -54,7 +63,7 @@ class GroupOffsets:
         """
         places = [TopicPartition(self._topic, p) for p in range(partitions)]
         try:
-            found = self._client.committed(places, timeout=TIMEOUT_S)
+            found = self._coordinated(lambda: self._client.committed(places, timeout=TIMEOUT_S))
         except KafkaException as error:
             raise BrokerError(
                 f"offsets of group {self._group} at {self._bootstrap}: {error}"
@@ -79,7 +88,7 @@ class GroupOffsets:
         if not places:
             return
         try:
-            self._client.commit(offsets=places, asynchronous=False)
+            self._coordinated(lambda: self._client.commit(offsets=places, asynchronous=False))
         except KafkaException as error:
             if error.args[0].code() in _HAS_MEMBERS:
                 raise StateError(
@@ -93,6 +102,17 @@ class GroupOffsets:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _coordinated(self, ask: Callable[[], T]) -> T:
+        """Ask again while a broker that has just started has no coordinator for the group yet."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_COMING or time.monotonic() > deadline_s:
+                    raise
+            time.sleep(0.05)
 
 
 def has_members(bootstrap: str, group: str) -> bool:
