@@ -22,9 +22,9 @@ from streams.kafka_client import consumer, watermarks
 from streams.replay import read_ranges, to_batch
 from streams.wire import Source
 
-LABELS_FROM, OUTPUT_FROM = "labels_from", "output_from"
-"""Arrays in the snapshots of a stage that reads labels: the next label offset, and where in the
-output's partitions to look for what was emitted since."""
+OUTPUT_FROM = "output_from"
+"""Array in the snapshots of a stage that reads labels: where in the output's partitions to look
+for what was emitted since."""
 
 CHUNK = 5_000
 POLL_S = 0.1
@@ -36,21 +36,21 @@ def open_labels(
     stage: Stage,
     partition: int,
     next_offset: int,
+    first: int,
     arrays: Mapping[str, NDArray[Any]] | None,
 ) -> PartitionLabels:
     """Return the labels of a partition whose state stands at input offset ``next_offset``.
 
-    ``arrays`` is the snapshot that the state comes from; None where it begins at the log's
-    beginning.
+    ``first`` is the next label offset that the state has not applied, ``arrays`` the snapshot that
+    it comes from; None where it begins at the log's beginning.
 
     Raises:
         StateError: the output holds what this stage did not write.
         BrokerError: the labels or the output can't be read.
     """
-    if arrays is None:
-        first, begins = 0, np.zeros(len(output_partitions(stage, partition)), dtype=np.int64)
-    else:
-        first, begins = int(arrays[LABELS_FROM][0]), arrays[OUTPUT_FROM]
+    begins = np.zeros(len(output_partitions(stage, partition)), dtype=np.int64)
+    if arrays is not None:
+        begins = arrays[OUTPUT_FROM]
     recorded = read_recorded(bootstrap, stage, partition, begins, next_offset)
     return PartitionLabels(bootstrap, stage, partition, first, recorded, begins)
 
@@ -79,7 +79,7 @@ class PartitionLabels:
     ) -> None:
         self._stage, self._topic, self._partition = stage, stage.topics.labels, partition
         self._recorded, self._begins = recorded, begins
-        self.first = self._applied = self._position = first
+        self._applied = self._position = first
         self._ahead: list[LogBatch] = []
         self._client = consumer(bootstrap)
         begins_at = self._bounds(self._topic, partition)[0]

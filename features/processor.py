@@ -31,7 +31,7 @@ import structlog
 from numpy.typing import NDArray
 
 from features.engine import FeatureEngine, Processed
-from features.label_reading import LABELS_FROM, OUTPUT_FROM, PartitionLabels, open_labels
+from features.label_reading import OUTPUT_FROM, PartitionLabels, open_labels
 from features.records import FeatureRows
 from features.selection import from_offset, trim
 from features.stages import Stage
@@ -85,7 +85,6 @@ class _Partition:
     emit_from: int  # rows before it stand in the features topic already
     saved_offset: int  # where the last snapshot stands
     labels: PartitionLabels | None = None
-    next_label: int = 0  # the state holds all labels before it
     saved_at: float = field(default_factory=time.monotonic)
     saving: asyncio.Task[None] | None = None
     waiting: deque[tuple[asyncio.Future[None], int, int]] = field(default_factory=deque)
@@ -205,7 +204,6 @@ class FeatureProcessor:
         else:
             labels, seen = await asyncio.to_thread(partition.labels.take, batch)
             processed = partition.engine.process(batch, labels, seen)
-            partition.next_label = labels.next_offset
         if self._online is not None:
             self._online.offer(online_rows(self._stage, processed))
         processed = from_offset(processed, partition.emit_from)
@@ -263,8 +261,9 @@ class FeatureProcessor:
         opened = _Partition(engine, start, emit_from, start)
         if self._stage.reads_labels:
             arrays = snapshot.arrays if snapshot else None
-            opened.labels = open_labels(self._bootstrap, self._stage, number, start, arrays)
-            opened.next_label = opened.labels.first
+            opened.labels = open_labels(
+                self._bootstrap, self._stage, number, start, engine.label_offset, arrays
+            )
         log.info("partition opened", state_from=start, emit_from=emit_from, end=bounds.end)
         return opened
 
@@ -276,9 +275,8 @@ class FeatureProcessor:
                 f"Give the changed one version {self._stage.definition.version + 1}"
             )
         try:
-            missing = {LABELS_FROM, OUTPUT_FROM} - set(snapshot.arrays)
-            if self._stage.reads_labels and missing:
-                raise StateError("it does not say which labels it holds")
+            if self._stage.reads_labels and OUTPUT_FROM not in snapshot.arrays:
+                raise StateError("it does not say where the output stood")
             return self._stage.restore(snapshot.arrays)
         except StateError as error:
             self._snapshots.discard(number, str(error))
@@ -303,7 +301,6 @@ class FeatureProcessor:
         ends = None if labels is None else await asyncio.to_thread(labels.output_ends)
         offset, arrays = partition.next_offset, partition.engine.snapshot()
         if labels is not None and ends is not None:
-            arrays[LABELS_FROM] = np.array([partition.next_label], dtype=np.int64)
             arrays[OUTPUT_FROM] = labels.begins(offset, ends)
         await asyncio.gather(*(asyncio.shield(receipt) for receipt, _, _ in partition.waiting))
         if self._online is not None and not await self._online.flushed():

@@ -10,17 +10,18 @@ Groups, snapshots and processes go by these names.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from features.columns import Decoder
 from features.definition import Definition
-from features.engine import FeatureEngine
-from features.rekeyed import RekeyedDecoder
 from features.staging import earlier_features, label_stage, stage_features
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+
+if TYPE_CHECKING:
+    from features.engine import FeatureEngine
+    from features.rekeyed import RekeyedDecoder
 
 ROLE = "features"
 
@@ -106,21 +107,28 @@ class Stage:
         """What the stage's snapshots are made by; a changed definition is another."""
         return self.definition.hash(self.events, self.labels)
 
-    def engine(self) -> FeatureEngine:
+    def engine(self) -> "FeatureEngine":
         """Return the engine of a partition at the log's beginning."""
+        # Here and below: who only asks for names need not wait for the compiler's import.
+        from features.engine import FeatureEngine
+
         return FeatureEngine(
             self.definition, self.events, self.labels, self.number, self._decoder()
         )
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> FeatureEngine:
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> "FeatureEngine":
         """Return the engine whose snapshot the arrays are; else raises StateError."""
+        from features.engine import FeatureEngine
+
         return FeatureEngine.restore(
             self.definition, self.events, arrays, self.labels, self.number, self._decoder()
         )
 
-    def _decoder(self) -> Decoder | None:
+    def _decoder(self) -> "RekeyedDecoder | None":
         if self.number == 0:
             return None
+        from features.rekeyed import RekeyedDecoder
+
         return RekeyedDecoder(self.definition, self.events, self.labels, self.number)
 
 

@@ -224,7 +224,8 @@ class Replay:
         engine = stage.engine() if arrays is None else stage.restore(arrays)
         if not stage.reads_labels:
             return engine, start, None
-        return engine, start, open_labels(self._bootstrap, stage, partition, start, arrays)
+        first = engine.label_offset
+        return engine, start, open_labels(self._bootstrap, stage, partition, start, first, arrays)
 
     def _compare(
         self,

@@ -7,12 +7,13 @@ is active. Only then the next step is played, so the same input gives the same m
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from features.stages import Stage
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader
@@ -59,7 +60,8 @@ class Conductor:
     """Plays one stream. ``check`` raises when a process of the pipeline is beyond help.
 
     ``first_in_shadow`` keeps the first model answering in shadow, for comparison; so does
-    ``frozen_at_ms`` with the model that is live at that event time.
+    ``frozen_at_ms`` with the model that is live at that event time. ``stages`` returns the stages
+    that make the features of the definition that the topics are of; without it there is one.
     """
 
     bootstrap: str
@@ -72,6 +74,7 @@ class Conductor:
     frozen_at_ms: int | None = None
     first_in_shadow: bool = True
     stall_s: float = STALL_S
+    stages: Callable[[Topics], Sequence[Stage]] | None = None
     progress: Progress = field(default_factory=Progress)
     rollout: Rollout = field(default_factory=Rollout)
     frozen_version: int | None = None
@@ -116,7 +119,10 @@ class Conductor:
 
     def _drain(self) -> None:
         keyed, topics = self.partitions, self.current
-        self._await_group("features", {topics.events: keyed}, "computing features")
+        if self.stages is None:
+            self._await_group("features", {topics.events: keyed}, "computing features")
+        for stage in self.stages(topics) if self.stages else ():
+            self._await_group(stage.role, {stage.input: keyed}, "computing features")
         features = {topics.features: keyed}
         self._await_group("inference", features, "predicting")
         self._await_group("shadow", features, "predicting in shadow")

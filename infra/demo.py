@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 
 from infra.broker import EmbeddedBroker
 from infra.conductor import Conductor, Observer
+from infra.roles import roles_of, stages_at
 from infra.schema_check import check_schemas
 from infra.supervisor import Supervisor
 from serving.audit import run_audit
@@ -91,7 +93,8 @@ def run_demo(
     _refuse_used_topics(bootstrap, topics, pipeline.events.partitions)
     check_schemas(bootstrap, pipeline, demo.settings.replication)
     player = Player(recordings, SourceProducer(bootstrap, topics, "kappa/demo"))
-    with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap) as supervisor:
+    roles = roles_of(pipeline)
+    with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap, roles) as supervisor:
         conductor = Conductor(
             bootstrap=bootstrap,
             topics=topics,
@@ -101,6 +104,7 @@ def run_demo(
             observer=observer,
             check=supervisor.check,
             frozen_at_ms=demo.frozen_at_ms,
+            stages=partial(stages_at, pipeline),
         )
         conductor.run()
     return _summary(demo, bootstrap, conductor, time.monotonic() - began)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from features.stages import Stage
 from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader
@@ -27,7 +28,8 @@ def inputs(topics: Topics, partitions: int) -> dict[str, dict[str, int]]:
 class LagReader:
     """Reads the lag of every role; keeps its connection, and makes a new one after an error.
 
-    Those who read features are measured at the definition that was ordered last.
+    Those who read features are measured at the definition that was ordered last. ``stages`` are the
+    roles that make features, where they are not the one of a definition with one key.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class LagReader:
         topics: Topics,
         partitions: int,
         connect: Callable[[str], PositionReader] = PositionReader,
+        stages: Mapping[str, Stage] | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topics = topics
         self._partitions = partitions
         self._connect = connect
+        self._stages = stages or {}
         self._reader: PositionReader | None = None
         self._models: ControlFollower | None = None
         self._rollout = Rollout()
@@ -51,9 +55,15 @@ class LagReader:
             if self._reader is None:
                 self._reader = self._connect(self._bootstrap)
             reader, topics = self._reader, self._current()
-            return {
-                role: sum(reader.lag(topics.group(role), read).values())
+            groups = {
+                role: (topics.group(role), read)
                 for role, read in inputs(topics, self._partitions).items()
+            }
+            for role, stage in self._stages.items():
+                groups[role] = stage.group, {stage.input: self._partitions}
+            return {
+                role: sum(reader.lag(group, read).values())
+                for role, (group, read) in groups.items()
             }
         except BrokerError:
             self.close()

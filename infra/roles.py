@@ -2,19 +2,65 @@
 
 import os
 import socket
+from collections.abc import Sequence
 
 import structlog
 
+from features.definition import Definition
+from features.stages import ROLE as FEATURES
+from features.stages import Stage, stages_of
 from infra.supervisor import ROLES
 from serving.pipeline import Pipeline
 from streams.errors import ConfigurationError
 from streams.settings import Settings
+from streams.topics import Topics
 
 
-def check_role(role: str) -> None:
-    """Raise ConfigurationError unless ``role`` is one that a process can have."""
-    if role not in ROLES:
-        raise ConfigurationError(f"role {role!r}: there is no such one; it is {', '.join(ROLES)}")
+def feature_stages(
+    pipeline: Pipeline, definitions: Sequence[Definition] | None = None
+) -> dict[str, Stage]:
+    """Return role → stage of the processes that make features, in the order of the data.
+
+    The stages of the pipeline's first definition have their own names, such as ``features``; those
+    of a further one the version behind it, such as ``features.v2``.
+
+    Args:
+        pipeline: the pipeline.
+        definitions: of them those to run; all by default.
+    """
+    chosen = pipeline.definitions if definitions is None else definitions
+    found: dict[str, Stage] = {}
+    for definition in chosen:
+        topics = pipeline.topics_of(definition)
+        is_first = definition.version == pipeline.features.version
+        ending = "" if is_first else f".v{definition.version}"
+        for stage in stages_of(definition, pipeline.events, pipeline.labels, topics):
+            found[stage.role + ending] = stage
+    return found
+
+
+def stages_at(pipeline: Pipeline, topics: Topics) -> list[Stage]:
+    """Return the stages of the definition that ``topics`` are of."""
+    definition = pipeline.definition(topics.definition)
+    return stages_of(definition, pipeline.events, pipeline.labels, topics)
+
+
+def roles_of(
+    pipeline: Pipeline, definitions: Sequence[Definition] | None = None
+) -> tuple[str, ...]:
+    """Return the roles of a pipeline's processes, in the order in which data pass through them.
+
+    ``definitions`` are those whose features are made; the first alone by default.
+    """
+    chosen = (pipeline.features,) if definitions is None else definitions
+    return (*feature_stages(pipeline, chosen), *(role for role in ROLES if role != FEATURES))
+
+
+def check_role(role: str, pipeline: Pipeline) -> None:
+    """Raise ConfigurationError unless ``role`` is one that a process of the pipeline can have."""
+    known = roles_of(pipeline, pipeline.definitions)
+    if role not in known:
+        raise ConfigurationError(f"role {role!r}: there is no such one; it is {', '.join(known)}")
 
 
 def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) -> None:
@@ -26,16 +72,27 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         ConfigurationError: there is no such role.
         KappaError: what the role's own entry raises.
     """
-    check_role(role)
+    check_role(role, pipeline)
     log = structlog.get_logger().bind(role=role, pipeline=pipeline.name)
     log.info("process starts", pid=os.getpid(), bootstrap=bootstrap)
     home = settings.pipeline_home(pipeline.name)
     home.mkdir(parents=True, exist_ok=True)
-    if role == "features":
+    stages = feature_stages(pipeline)
+    if role in stages:
         from features.worker import FeatureJob, run_features
 
+        stage = stages[role]
         run_features(
-            FeatureJob(bootstrap, pipeline.topics, pipeline.features, pipeline.events, home)
+            FeatureJob(
+                bootstrap,
+                stage.topics,
+                stage.definition,
+                stage.events,
+                home,
+                labels=stage.labels,
+                stage=stage.number,
+                dead_letters=stage.definition.version == pipeline.features.version,
+            )
         )
     elif role in ("inference", "shadow"):
         from serving.inference import run_inference

@@ -20,7 +20,7 @@ from streams.errors import WorkerError
 from streams.settings import Settings
 
 ROLES = ("features", "inference", "shadow", "monitor", "trainer")
-"""Every role of a pipeline, in the order in which data pass through them."""
+"""The roles of a pipeline of one key, in the order in which data pass through them."""
 
 EXIT_USER_MUST_ACT = 78
 """Exit status (EX_CONFIG) of a worker whom no restart helps: declaration or setting is wrong."""
@@ -138,6 +138,12 @@ class Supervisor:
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
         self._started.wait()
+
+    def add(self, roles: Sequence[str]) -> None:
+        """Start those of the roles that do not run yet."""
+        known = {worker.role for worker in self._workers}
+        new = [_Worker(role, self.logs / f"{role}.log") for role in roles if role not in known]
+        self._workers = [*self._workers, *new]
 
     def stop(self) -> None:
         """Stop the processes, the last role first; kill what does not end in time."""

@@ -7,39 +7,53 @@ import typer
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.table import Table
 
     from infra.supervisor import ProcessStatus, Supervisor
     from kappa.cli.context import Context
 
+LOOK_EVERY = 5
+"""Seconds between two looks at which definitions are to be kept up."""
+
 
 def up(
     pipeline: PipelineOption = DEFAULT_PIPELINE,
     role: Annotated[
         list[str] | None,
-        typer.Option(help="Run this role; may be repeated. All five without it."),
+        typer.Option(help="Run this role; may be repeated. All of them without it."),
     ] = None,
 ) -> None:
     """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
-    from infra.roles import check_role
-    from infra.supervisor import ROLES, Supervisor
+    from infra.roles import check_role, roles_of
+    from infra.supervisor import Supervisor
+    from serving.definitions import definitions_to_run
 
-    roles = role or list(ROLES)
-    for name in roles:
-        check_role(name)
     with open_context(pipeline, starts=True) as context:
+        declared, bootstrap = context.pipeline, context.bootstrap
+        for name in role or ():
+            check_role(name, declared)
+
+        def roles() -> tuple[str, ...]:
+            return roles_of(declared, definitions_to_run(bootstrap, declared))
+
         supervisor = Supervisor(
-            pipeline, context.pipeline.name, context.settings, context.bootstrap, roles
+            pipeline, declared.name, context.settings, bootstrap, role or roles()
         )
         with supervisor:
-            _watch(context, supervisor)
+            _watch(context, supervisor, None if role else roles)
             typer.echo("stopping", err=True)
 
 
-def _watch(context: "Context", supervisor: "Supervisor") -> None:
-    """Show how things stand until SIGINT or SIGTERM."""
+def _watch(
+    context: "Context",
+    supervisor: "Supervisor",
+    roles: "Callable[[], tuple[str, ...]] | None" = None,
+) -> None:
+    """Show how things stand until SIGINT or SIGTERM; start what ``roles`` name meanwhile."""
+    import contextlib
+    import itertools
     import signal
     import threading
 
@@ -47,24 +61,40 @@ def _watch(context: "Context", supervisor: "Supervisor") -> None:
     from rich.live import Live
 
     from infra.lag import LagReader
+    from infra.roles import feature_stages
+    from streams.errors import BrokerError
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     declared = context.pipeline
-    lags = LagReader(context.bootstrap, declared.topics, declared.events.partitions)
+    lags = LagReader(
+        context.bootstrap,
+        declared.topics,
+        declared.events.partitions,
+        stages=feature_stages(declared),
+    )
+    looks = itertools.count(1)
+
+    def look() -> None:
+        """Let the supervisor's failures through; now and then see what else is to run."""
+        supervisor.check()
+        if roles is not None and len(declared.definitions) > 1 and next(looks) % LOOK_EVERY == 0:
+            with contextlib.suppress(BrokerError):  # the next look will do
+                supervisor.add(roles())
+
     console = Console()
     console.print(f"{declared.name} at {context.bootstrap}, logs in {supervisor.logs}")
     try:
         if console.is_terminal:
             with Live(console=console, auto_refresh=False) as live:
                 while not stop.wait(1.0):
-                    supervisor.check()
+                    look()
                     live.update(process_table(supervisor.status(), lags.read()), refresh=True)
             return
         before: list[str] = []
         while not stop.wait(1.0):
-            supervisor.check()
+            look()
             lines = process_lines(supervisor.status(), lags.read())
             for line in lines:
                 if line not in before:

@@ -8,7 +8,13 @@ from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
 
 
 def worker(
-    role: Annotated[str, typer.Argument(help="features, inference, shadow, monitor or trainer.")],
+    role: Annotated[
+        str,
+        typer.Argument(
+            help="features, inference, shadow, monitor or trainer; features-KEY for an earlier "
+            "stage of several keys, with .vN behind it for a further definition."
+        ),
+    ],
     pipeline: PipelineOption = DEFAULT_PIPELINE,
     parent_pid: Annotated[
         int | None,
@@ -17,14 +23,13 @@ def worker(
 ) -> None:
     """Run one role of the pipeline until SIGTERM or Ctrl-C; containers run this."""
     from infra.lifeline import end_with_parent
-    from infra.roles import check_role, run_role
+    from infra.roles import run_role
     from infra.supervisor import EXIT_USER_MUST_ACT
     from streams.errors import ConfigurationError, DefinitionError, TopicMismatchError
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
     try:
-        check_role(role)
         with open_context(pipeline, starts=True) as context:
             run_role(role, context.pipeline, context.settings, context.bootstrap)
     except (ConfigurationError, DefinitionError, TopicMismatchError) as error:

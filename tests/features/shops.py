@@ -68,6 +68,12 @@ OF_EVENT: dict[str, Feature] = {
     "hour": HourOfDay(),
     "channel": Category("channel"),
 }
+
+
+def definition(version: int, features: dict[str, Feature]) -> Definition:
+    return Definition(version, features, groups=("channel",))
+
+
 BOTH_KEYS = Definition(1, {**OF_CARD, **OF_SHOP, **OF_EVENT}, groups=("channel",))
 WITH_VERDICTS = Definition(
     1,

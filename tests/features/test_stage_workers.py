@@ -14,13 +14,16 @@ from streams.positions import PositionReader
 from streams.replay import offset_bounds, read_ranges
 from streams.topics import dead_letter_topic
 from tests.features import shops
-from tests.features.shops import payments, prepared, send, stage_worker
+from tests.features.shops import payments, prepared, send, stage_worker, verdicts
 
 pytestmark = [
     pytest.mark.broker,
     # kafka-python 3 leaves the self-pipe of a closed administration client to the collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+SNAPSHOTS = ("--snapshot-every", "100")
 
 
 def wait_drained(
@@ -45,6 +48,45 @@ def replayed(bootstrap: str, stage: Stage) -> ReplayReport:
         bootstrap, stage.topics, stage.definition, stage.events,
         labels=stage.labels, stage=stage.number,
     ).run()  # fmt: skip
+
+
+def send_with_verdicts(bootstrap: str, stage: Stage, first: int, n: int) -> None:
+    """Append payments and the verdicts that are known by then, as a bank would."""
+    send(bootstrap, stage.topics.labels, verdicts(max(0, first - 60), n if first else n - 60))
+    send(bootstrap, stage.topics.events, payments(first, n))
+
+
+def test_labels_are_read_beside_events_and_a_replay_finds_the_same_order(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    stages = prepared(bootstrap, f"t{uuid4().hex[:8]}", shops.with_verdicts)
+    first, last = stages
+    send_with_verdicts(bootstrap, first, 0, 900)  # there before the workers are
+    with (
+        stage_worker(bootstrap, first, "with_verdicts", tmp_path, *SNAPSHOTS) as one,
+        stage_worker(bootstrap, last, "with_verdicts", tmp_path, *SNAPSHOTS) as two,
+    ):
+        wait_drained(bootstrap, stages, [one, two])
+        for number in range(900, 1800, 90):
+            send_with_verdicts(bootstrap, first, number, 90)
+            if number == 1350:
+                two.kill()
+                two.wait(10)
+        wait_drained(bootstrap, stages[:1], [one])
+        with stage_worker(bootstrap, last, "with_verdicts", tmp_path, *SNAPSHOTS) as again:
+            wait_drained(bootstrap, stages, [one, again])
+    report = replayed(bootstrap, last)
+    assert report.identical, report.mismatches
+    assert report.rows == 1800 - 36
+    codec = FeatureCodec(last.definition, last.events, last.labels)
+    bounds = offset_bounds(bootstrap, last.output, last.events.partitions)
+    known = last.definition.names("numeric").index("shop_verdicts_1h")
+    counted = 0.0
+    for batch in read_ranges(bootstrap, last.output, bounds):
+        rows = codec.decode(batch)
+        assert rows.label_offsets is not None
+        counted = max(counted, rows.numeric[:, known].max())
+    assert counted > 20
 
 
 def test_each_event_gets_a_record_of_all_keys(bootstrap: str, tmp_path: Path) -> None:
