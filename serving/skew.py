@@ -27,7 +27,9 @@ from features.online_store import open_store
 from features.skew import Difference, Tally
 from features.skew_online import OnlineSample
 from features.skew_stage import StageAudit
-from features.stages import Stage
+from features.stages import Stage, stages_of
+from serving.definitions import definitions_to_run
+from serving.pipeline import Pipeline
 from streams.errors import BrokerError, StateError
 from streams.group_offsets import Committed, GroupOffsets
 from streams.kafka_client import producer
@@ -208,8 +210,23 @@ def alert_of(figure: Metric, difference: Difference, audit: StageAudit) -> Alert
         model_version=0,
         cause=f"{d}; {figure.value:.4%} of {figure.n:,} rows differ",
         offsets={audit.stage.input: positions},
-        action="none: `kappa replay` shows all that differs; see that every worker runs this code",
+        action="none: see `kappa replay`",
     )
+
+
+def skew_stages(bootstrap: str, pipeline: Pipeline) -> list[Stage]:
+    """Return the stages to audit: those of all definitions that workers keep up with the log.
+
+    Raises:
+        BrokerError: the groups' offsets can't be read.
+    """
+    return [
+        stage
+        for definition in definitions_to_run(bootstrap, pipeline)
+        for stage in stages_of(
+            definition, pipeline.events, pipeline.labels, pipeline.topics_of(definition)
+        )
+    ]
 
 
 def skew_group(stage: Stage) -> str:

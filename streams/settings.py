@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     home) or a Redis server, ``redis://[user:password@]host:port/database``.
     ``KAPPA_ONLINE_INTERVAL_MS``: for how long rows are collected before the newest of each entity
     is written to the online store.
+    ``KAPPA_SKEW_EVERY``: every which partition the skew audit follows; 1, all of them, by default.
     """
 
     model_config = SettingsConfigDict(env_prefix="KAPPA_", extra="ignore")
@@ -32,6 +33,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     online_store: SecretStr | None = None  # it may hold a password: no log shows it
     online_interval_ms: int = Field(default=250, ge=1)
+    skew_every: int = Field(default=1, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2
     replication: int = 1

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from kappa.cli.alerts import alerts
 from kappa.cli.audit import audit
+from streams.group_offsets import Committed, GroupOffsets
 from streams.kafka_client import producer
 from streams.topics import Topics, ensure_topics
 from streams.wire import Alert, Prediction, Source, Times, Window
@@ -154,3 +155,27 @@ def test_an_audit_that_does_not_add_up_ends_with_1_and_says_what(
     found = json.loads(account.stdout)
     assert found["ok"] is False
     assert (found["partitions"][0]["lost"], found["partitions"][0]["doubled"]) == (1, 1)
+
+
+def test_an_audit_says_what_the_skew_audit_found(
+    run: Callable[..., Result], bootstrap: str, topics: Topics
+) -> None:
+    _append(bootstrap, topics.events, _alert(1), _alert(2))
+    _append(bootstrap, topics.predictions, _prediction(0), _prediction(1))
+    never = f"{topics.features}: never compared with the log"
+    assert never in run("audit").stdout
+
+    offsets = GroupOffsets(bootstrap, f"{topics.name}.skew-features.v1", topics.events)
+    offsets.commit({0: Committed(2, "2 0")})
+    right = run("audit")
+    assert f"{topics.features}: 2 records compared with the log up to 0: 2; none different" in (
+        right.stdout
+    )
+    assert right.exit_code == 0
+
+    offsets.commit({0: Committed(2, "2 1")})
+    offsets.close()
+    wrong = run("audit", "--json")
+    assert wrong.exit_code == 1, "the answers add up, but to features that were not the log's"
+    (found,) = json.loads(wrong.stdout)["skew"]
+    assert (found["compared"], found["different"], found["upto"]) == (2, 1, {"0": 2})
