@@ -1,17 +1,29 @@
 """The switch from one definition to another, on a real broker: each event is answered once."""
 
+import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
+from features.definition import Definition
 from streams.cutover import Cutovers, Span
+from streams.errors import ConfigurationError
+from streams.kafka_client import consumer, producer
 from streams.topics import Topics
 from streams.wire import DefinitionChanged, Positions, Prediction
 from tests.serving.feature_stream import (
     DEFINITION,
     PARTITIONS,
+    REKEYED,
     V2,
     append,
     committed_answers,
@@ -19,15 +31,18 @@ from tests.serving.feature_stream import (
     live,
     new_pipeline,
     registered,
+    shadow,
     wait_activated,
     wait_drained,
     wait_switched,
     working,
 )
+from tests.serving.killable_worker import MAX_BATCH
 
 pytestmark = pytest.mark.broker
 
 BOTH = (DEFINITION, V2)
+WORKER = Path(__file__).with_name("killable_worker.py")
 
 
 @pytest.fixture
@@ -137,3 +152,191 @@ def wait_answers(bootstrap: str, topics: Topics, n: int) -> None:
     while len(committed_answers(bootstrap, topics.predictions)) < n:
         assert time.monotonic() < deadline, "not all is answered after 60 s"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_kills_around_the_switch_leave_one_answer_per_event(bootstrap: str, topics: Topics) -> None:
+    """Killed while it answers, and as soon as it has said anything; there and back."""
+    seeded = random.Random(7)
+    emit_both(bootstrap, topics, range(1500))
+    with watching(bootstrap, topics.models) as control:
+        for change, (definition, before) in enumerate([(2, 1), (1, 2)], start=1):
+            kill_after_answers(bootstrap, topics, seeded.randrange(1, 150))
+            append(bootstrap, topics, order(change, definition, before))
+            for _ in range(2):  # the order, or what one of the partitions says to it
+                with worker_process(bootstrap, topics):
+                    wait_for_records(control, 1)
+            kill_after_answers(bootstrap, topics, seeded.randrange(2 * MAX_BATCH, 3 * MAX_BATCH))
+    with worker_process(bootstrap, topics) as process:
+        cutovers = wait_switched(bootstrap, topics, 2)
+        wait_drained(bootstrap, topics)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    check_places(answered(bootstrap, topics, 1500), cutovers)
+    # The partitions are read one after the other, so the second version may answer of one only.
+    assert [1, 2, 1] in turns_of(bootstrap, topics).values()
+
+
+def turns_of(bootstrap: str, topics: Topics) -> dict[int, list[int]]:
+    """Return partition → the definitions in the order in which they answered."""
+    answers = committed_answers(bootstrap, topics.predictions)
+    turns: dict[int, list[int]] = {}
+    for answer in sorted(answers, key=lambda a: (a.source.partition, a.source.offset)):
+        seen = turns.setdefault(answer.source.partition, [])
+        if seen[-1:] != [answer.definition]:
+            seen.append(answer.definition)
+    return turns
+
+
+@contextmanager
+def worker_process(bootstrap: str, topics: Topics) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker that knows both definitions; killed at the end, if it still runs."""
+    command = [sys.executable, str(WORKER), bootstrap, topics.name, "yes", "1,2"]
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def watching(bootstrap: str, topic: str) -> Iterator[Consumer]:
+    """Read a topic from its beginning, what is not committed included."""
+    watcher = consumer(bootstrap, isolation_level="read_uncommitted", enable_partition_eof=False)
+    watcher.assign([TopicPartition(topic, p, 0) for p in partitions_of(bootstrap, topic)])
+    try:
+        yield watcher
+    finally:
+        watcher.close()
+
+
+def partitions_of(bootstrap: str, topic: str) -> range:
+    client = consumer(bootstrap)
+    try:
+        return range(len(client.list_topics(topic, timeout=10).topics[topic].partitions))
+    finally:
+        client.close()
+
+
+def wait_for_records(watcher: Consumer, n: int) -> None:
+    deadline = time.monotonic() + 60
+    while n > 0:
+        n -= len(watcher.consume(n, 0.1))
+        assert time.monotonic() < deadline, "nothing comes"
+
+
+def kill_after_answers(bootstrap: str, topics: Topics, n: int) -> None:
+    """Run a worker and kill it as soon as ``n`` more answers stand in the log."""
+    with watching(bootstrap, topics.predictions) as answers:
+        while answers.consume(1000, 0.5):
+            pass
+        with worker_process(bootstrap, topics):
+            wait_for_records(answers, n)
+
+
+def test_a_definition_whose_events_are_spread_over_the_partitions(bootstrap: str) -> None:
+    """Half of the events of each partition are re-keyed into the other one."""
+    topics = new_pipeline(bootstrap, REKEYED)
+    spread = {q: [(i % 2 if q == 0 else 1 - i % 2, i) for i in range(300)] for q in range(2)}
+
+    def feed(first: int, end: int) -> None:
+        for q in range(PARTITIONS):
+            append_events(bootstrap, topics, q, end - first)
+            emit(bootstrap, topics, q, range(first, end))
+            emit(
+                bootstrap, topics, q, range(first, end), definition=REKEYED,
+                origins=spread[q][first:end],
+            )  # fmt: skip
+
+    to_rekeyed = DefinitionChanged(1, 3, 1, 0, PARTITIONS, "a test", together=True)
+    back = DefinitionChanged(2, 1, 3, 0, PARTITIONS, "a test", together=True, at={"0": 210})
+    both = (DEFINITION, REKEYED)
+    feed(0, 100)
+    # Two workers: each has to wait for what the other one says.
+    with (
+        working(bootstrap, topics, worker="w0", max_batch=20, definitions=both),
+        working(bootstrap, topics, worker="w1", max_batch=20, definitions=both),
+    ):
+        append(bootstrap, topics, to_rekeyed)
+        cutovers = wait_switched(bootstrap, topics)
+        feed(100, 200)
+        wait_drained(bootstrap, topics, definition=REKEYED)
+    with working(bootstrap, topics, worker="w0", max_batch=20, definitions=both):
+        append(bootstrap, topics, back)
+        cutovers = wait_switched(bootstrap, topics, 2)
+        feed(200, 300)
+        wait_answers(bootstrap, topics, 600)
+        wait_drained(bootstrap, topics)
+    answers = answered(bootstrap, topics, 300)
+    check_places(answers, cutovers)
+    assert [s.definition for s in cutovers.spans(0, 1)] == [1, 3, 1]
+    assert cutovers.spans(0, 1)[2].first == 210
+    assert {a.definition for a in answers} == {1, 3}
+
+
+def append_events(bootstrap: str, topics: Topics, partition: int, n: int) -> None:
+    """Append to the events topic, whose end tells what may have been answered."""
+    client = producer(bootstrap)
+    for _ in range(n):
+        client.produce(topics.events, b"{}", b"k", partition)
+    assert client.flush(30) == 0
+
+
+def test_a_shadow_of_the_other_definition_answers_before_the_switch(
+    bootstrap: str, topics: Topics
+) -> None:
+    append(
+        bootstrap, topics, registered(1), registered(2, definition=2),
+        shadow(1, {"0": 10}), shadow(2, {"0": 20, "1": 30}),
+    )  # fmt: skip
+    emit_both(bootstrap, topics, range(50))
+    with working(bootstrap, topics, role="shadow", worker="s0", definitions=BOTH):
+        wait_drained(bootstrap, topics, "shadow")
+        wait_drained(bootstrap, topics, "shadow", V2)
+    answers = committed_answers(bootstrap, topics.shadow)
+    first = {(1, 1, 0): 10, (1, 1, 1): 0, (2, 2, 0): 20, (2, 2, 1): 30}
+    found = {
+        key: sorted(
+            a.source.offset
+            for a in answers
+            if (a.model_version, a.definition, a.source.partition) == key
+        )
+        for key in first
+    }
+    assert found == {key: list(range(at, 50)) for key, at in first.items()}
+    assert len(answers) == sum(map(len, found.values()))
+
+
+def test_a_worker_that_lacks_the_definition_goes_on_and_ends_when_it_is_needed(
+    bootstrap: str, topics: Topics
+) -> None:
+    emit_both(bootstrap, topics, range(30))
+    with working(bootstrap, topics):
+        append(bootstrap, topics, order(1, 2, 1))
+        wait_drained(bootstrap, topics)  # it can't obey, and answers as before
+    with working(bootstrap, topics, definitions=BOTH):
+        cutovers = wait_switched(bootstrap, topics)
+    with pytest.raises(ConfigurationError, match=r"definition v2.*declares only v1"):
+        work_until_it_ends(bootstrap, topics, (DEFINITION,))
+    # What was first is kept in the log: without it declared, nothing is answered twice.
+    with working(bootstrap, topics, definitions=(V2,)):
+        emit_both(bootstrap, topics, range(30, 40))
+        wait_drained(bootstrap, topics, definition=V2)
+    check_places(answered(bootstrap, topics, 40), cutovers)
+
+
+def test_another_first_definition_without_an_order_is_refused(
+    bootstrap: str, topics: Topics
+) -> None:
+    emit_both(bootstrap, topics, range(10))
+    with working(bootstrap, topics):
+        wait_drained(bootstrap, topics)
+    with pytest.raises(ConfigurationError, match=r"declare v1 before it.*kappa cutover v2"):
+        work_until_it_ends(bootstrap, topics, (V2, DEFINITION))
+    answered(bootstrap, topics, 10)
+
+
+def work_until_it_ends(bootstrap: str, topics: Topics, definitions: tuple[Definition, ...]) -> None:
+    with working(bootstrap, topics, definitions=definitions) as thread:
+        thread.join(30)
