@@ -42,9 +42,9 @@ def stretches(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np
     return places
 
 
-def enlarged(pool: NDArray[np.float64], used: int, needed: int) -> NDArray[np.float64]:
-    """Return a pool of half as much room again, or ``needed`` values if that is more."""
-    larger = np.zeros(max(needed, len(pool) + len(pool) // 2), dtype=np.float64)
-    used = min(used, len(pool))
-    larger[:used].view(np.int64)[:] = pool[:used].view(np.int64)
-    return larger
+def enlarge(pool: NDArray[np.float64], needed: int) -> None:
+    """Give a pool half as much room again, or ``needed`` values if that is more; in place.
+
+    The operating system moves the pages of a large one, so nothing is copied.
+    """
+    pool.resize(max(needed, len(pool) + len(pool) // 2), refcheck=False)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.blocks import Pieces, enlarged, levels_for, stretches
+from features.blocks import Pieces, enlarge, levels_for, stretches
 from features.cell_plan import CellPlan
 from features.cells import FIRST, LEVEL, NO_BLOCK, SIZE, START, update_cells
 
@@ -151,7 +151,8 @@ class CellState:
             blocks[:, f, SIZE], blocks[:, f, LEVEL] = sizes, levels
             top = int(ends[-1]) if len(ends) else top
             state._top[0] = top
-            state._pool = _with_room(state._pool, top)
+            if top > len(state._pool):
+                enlarge(state._pool, top)
             places = stretches(blocks[:, f, START], sizes * stride)
             state._pool.view(np.int64)[places] = pieces.take(len(places))
         return state
@@ -169,12 +170,7 @@ class CellState:
         plan = self._plan
         levels = self._blocks[:, :, LEVEL].max(axis=0, initial=0) + 1
         most = np.minimum(plan.families[:, 4] << levels, plan.families[:, 3]) * plan.families[:, 5]
-        used = int(self._top[0])
-        self._pool = enlarged(self._pool, used, used + int(most.sum()))
-
-
-def _with_room(pool: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    return pool if size <= len(pool) else enlarged(pool, len(pool), size)
+        enlarge(self._pool, int(self._top[0]) + int(most.sum()))
 
 
 def _no_blocks(slots: int, plan: CellPlan) -> NDArray[np.int64]:

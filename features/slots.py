@@ -13,6 +13,7 @@ from streams.compiled import compiled
 _FREE = -1
 _FIRST_ROWS = 1024
 _FIRST_TEXT = 4096
+_AHEAD = 64
 
 
 class EntitySlots:
@@ -111,26 +112,49 @@ def _look_up(
 ) -> int:
     """Write the slots; return where it stopped: n, or the entity for which there is no room."""
     mask = len(table) - 1
-    for i in range(begin, len(slots)):
-        first, size = bounds[i], bounds[i + 1] - bounds[i]
-        key = _hash(letters, first, size)
-        row = key & mask
-        while table[row, 1] != _FREE and not (
-            table[row, 0] == key and _is_named(letters, first, size, ends, text, table[row, 1])
-        ):
-            row = (row + 1) & mask
-        if table[row, 1] == _FREE:
-            slot = used[0]
-            end = ends[slot]
-            if 2 * (slot + 1) > len(table) or end + size > len(text):
-                return i
-            for x in range(size):
-                text[end + x] = letters[first + x]
-            ends[slot + 1] = end + size
-            table[row, 0], table[row, 1] = key, slot
-            used[0] = slot + 1
-        slots[i] = table[row, 1]
+    keys = np.empty(2 * _AHEAD, dtype=np.int64)
+    for block in range(begin, len(slots), _AHEAD):
+        end = min(block + _AHEAD, len(slots))
+        for i in range(block, end):
+            keys[i - block] = _hash(letters, bounds[i], bounds[i + 1] - bounds[i])
+        _touch(keys, end - block, table, ends, text)
+        for i in range(block, end):
+            first, size, key = bounds[i], bounds[i + 1] - bounds[i], keys[i - block]
+            row = key & mask
+            while table[row, 1] != _FREE and not (
+                table[row, 0] == key and _is_named(letters, first, size, ends, text, table[row, 1])
+            ):
+                row = (row + 1) & mask
+            if table[row, 1] == _FREE:
+                slot = used[0]
+                start = ends[slot]
+                if 2 * (slot + 1) > len(table) or start + size > len(text):
+                    return i
+                for x in range(size):
+                    text[start + x] = letters[first + x]
+                ends[slot + 1] = start + size
+                table[row, 0], table[row, 1] = key, slot
+                used[0] = slot + 1
+            slots[i] = table[row, 1]
     return len(slots)
+
+
+@compiled
+def _touch(
+    keys: NDArray[np.int64],
+    n: int,
+    table: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    text: NDArray[np.uint8],
+) -> None:
+    """Read what will be needed, so that the processor fetches it for many entities at once."""
+    mask = len(table) - 1
+    for i in range(n):
+        keys[_AHEAD + i] = table[keys[i] & mask, 1]
+    for i in range(n):
+        keys[_AHEAD + i] = ends[max(0, keys[_AHEAD + i])]
+    for i in range(n):
+        keys[_AHEAD + i] = text[min(len(text) - 1, keys[_AHEAD + i])]
 
 
 @compiled

@@ -17,6 +17,7 @@ COUNT, SUM, MEAN = range(3)
 
 LEVELS = 48
 FIRST_ROOM = 4
+AHEAD = 32
 NO_BLOCK = -1
 START, FIRST, SIZE, LEVEL = range(4)  # of a block: where, first place in use, how many, its room
 
@@ -53,9 +54,12 @@ def update_tiles(
     reserve = 0
     for f in range(len(tiles)):
         reserve += tiles[f, 3] * (1 + tiles[f, 4])
+    touched = np.empty(AHEAD, dtype=np.float64)
     for i in range(begin, len(slots)):
         if top[0] + reserve > len(pool):
             return i
+        if (i - begin) % AHEAD == 0:
+            _touch(slots[i : i + AHEAD], blocks, pool, touched)
         slot = slots[i]
         for f in range(len(tiles)):
             tile_of[f] = times_ms[i] // tiles[f, 0]
@@ -97,6 +101,23 @@ def update_tiles(
                                 amount = 1.0
                         pool[place + (1 + rings[r, 1]) * room] += amount
     return len(slots)
+
+
+@compiled
+def _touch(
+    slots: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    pool: NDArray[np.float64],
+    touched: NDArray[np.float64],
+) -> None:
+    """Read what will be needed, so that the processor fetches it for many events at once."""
+    for f in range(blocks.shape[1]):
+        for i in range(len(slots)):
+            touched[i] = blocks[slots[i], f, START]
+        for i in range(len(slots)):
+            start = int(touched[i])
+            if start != NO_BLOCK:
+                touched[i] = pool[start + blocks[slots[i], f, FIRST]]
 
 
 @compiled

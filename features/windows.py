@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.blocks import Pieces, enlarged, levels_for, rooms, stretches
+from features.blocks import Pieces, enlarge, levels_for, rooms, stretches
 from features.tiles import FIRST, FIRST_ROOM, LEVEL, LEVELS, NO_BLOCK, SIZE, START, update_tiles
 from features.window_plan import WindowPlan
 
@@ -164,7 +164,7 @@ class WindowState:
         tiles = self._plan.tiles
         least = used + int((tiles[:, 3] * (1 + tiles[:, 4])).sum())
         if least > len(self._pool):
-            self._pool = enlarged(self._pool, used, least)
+            enlarge(self._pool, least)
 
 
 def _no_blocks(slots: int, plan: WindowPlan) -> NDArray[np.int64]:
