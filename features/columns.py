@@ -191,7 +191,7 @@ class LabelDecoder:
     """Decodes the labels that one definition reads; keeps no state."""
 
     def __init__(self, definition: Definition, labels: LabelStream) -> None:
-        self.wanted = label_columns(definition, labels)
+        self.wanted = label_columns(definition)
         self._labels = labels
         self._values = _Values(labels.type, self.wanted)
         self._decode = msgspec.json.Decoder(labels.type).decode
@@ -273,7 +273,7 @@ def event_columns(
     return Wanted(list(dict.fromkeys(used)), _texts(f for f in remembering if not _on_labels(f)))
 
 
-def label_columns(definition: Definition, labels: LabelStream) -> Wanted:  # noqa: ARG001
+def label_columns(definition: Definition) -> Wanted:
     """Return what is needed of a label, each once, in the order of its first use."""
     remembering = [f for f in definition.features.values() if _on_labels(f)]
     numbers = [number_of(f) for f in remembering if isinstance(f, Remembering)]
