@@ -13,12 +13,13 @@ import msgspec
 
 from infra.broker import EmbeddedBroker
 from infra.conductor import Conductor, Observer
-from infra.roles import roles_of, stages_at
+from infra.roles import SKEW, roles_of, stages_at
 from infra.schema_check import check_schemas
 from infra.supervisor import Supervisor
 from serving.audit import run_audit
 from serving.outcome import read_alerts, read_answers, read_labels
 from serving.pipeline import Pipeline
+from serving.skew import SkewAccount, skew_account
 from serving.summary import Answers, after_first_training, models, periods
 from streams.durations import seconds
 from streams.errors import ConfigurationError
@@ -28,18 +29,25 @@ from streams.recording import Recording
 from streams.settings import Settings
 from streams.topics import Topics, ensure_topics
 
+SKEW_WITHIN_S = 120.0
+"""How long a demo waits at its end for the skew audit, which runs at a low priority."""
+
 MARKER = ".kappa-demo"
 """Tells a folder that an earlier demo made, and that the next may therefore empty."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What is played: a pipeline, the module that declares it, and the moment to freeze at."""
+    """What is played: a pipeline, the module that declares it, and the moment to freeze at.
+
+    ``skew``: whether the skew audit runs beside it.
+    """
 
     pipeline: Pipeline
     module: str
     settings: Settings
     frozen_at_ms: int | None = None
+    skew: bool = False
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -93,7 +101,7 @@ def run_demo(
     _refuse_used_topics(bootstrap, topics, pipeline.events.partitions)
     check_schemas(bootstrap, pipeline, demo.settings.replication)
     player = Player(recordings, SourceProducer(bootstrap, topics, "kappa/demo"))
-    roles = roles_of(pipeline)
+    roles = (*roles_of(pipeline), SKEW) if demo.skew else roles_of(pipeline)
     with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap, roles) as supervisor:
         conductor = Conductor(
             bootstrap=bootstrap,
@@ -107,6 +115,8 @@ def run_demo(
             stages=partial(stages_at, pipeline),
         )
         conductor.run()
+        if demo.skew:
+            _await_skew(bootstrap, pipeline, supervisor)
     return _summary(demo, bootstrap, conductor, time.monotonic() - began)
 
 
@@ -125,6 +135,7 @@ def _summary(
     if conductor.frozen_version is not None:
         columns["frozen"] = shadow.only(conductor.frozen_version)
     audit = run_audit(bootstrap, topics, partitions)
+    skew = _skew_accounts(bootstrap, pipeline) if demo.skew else []
     return {
         "pipeline": pipeline.name,
         "timezone": pipeline.timezone,
@@ -132,7 +143,10 @@ def _summary(
         "labels": conductor.progress.labels,
         "predictions": audit.predictions,
         "dead_letters": audit.dead_letters,
-        "audit": {"ok": audit.ok, "lines": audit.lines},
+        "audit": {
+            "ok": audit.ok and not any(account.different for account in skew),
+            "lines": [*audit.lines, *map(str, skew)],
+        },
         "alerts": [msgspec.to_builtins(alert) for alert in alerts],
         "models": models(list(conductor.rollout.versions.values())),
         "first_version": conductor.first_version,
@@ -141,6 +155,22 @@ def _summary(
         "periods": periods(columns, labels, alerts, pipeline.timezone, pipeline.baseline),
         "seconds": round(seconds_taken, 1),
     }
+
+
+def _await_skew(bootstrap: str, pipeline: Pipeline, supervisor: Supervisor) -> None:
+    """Wait until the skew audit has told of everything that was played."""
+    deadline = time.monotonic() + SKEW_WITHIN_S
+    while any(
+        account.behind or not account.upto for account in _skew_accounts(bootstrap, pipeline)
+    ):
+        supervisor.check()
+        if time.monotonic() > deadline:
+            return  # the summary says how far it is behind
+        time.sleep(0.2)
+
+
+def _skew_accounts(bootstrap: str, pipeline: Pipeline) -> list[SkewAccount]:
+    return [skew_account(bootstrap, stage) for stage in stages_at(pipeline, pipeline.topics)]
 
 
 def _refuse_used_topics(bootstrap: str, topics: Topics, partitions: int) -> None:

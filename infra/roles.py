@@ -15,6 +15,9 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.topics import Topics
 
+SKEW = "skew"
+"""The role that compares what is served with the log; beside the others, which do without it."""
+
 
 def feature_stages(
     pipeline: Pipeline, definitions: Sequence[Definition] | None = None
@@ -58,7 +61,7 @@ def roles_of(
 
 def check_role(role: str, pipeline: Pipeline) -> None:
     """Raise ConfigurationError unless ``role`` is one that a process of the pipeline can have."""
-    known = roles_of(pipeline, pipeline.definitions)
+    known = (*roles_of(pipeline, pipeline.definitions), SKEW)
     if role not in known:
         raise ConfigurationError(f"role {role!r}: there is no such one; it is {', '.join(known)}")
 
@@ -137,6 +140,11 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             settings.training_ranks,
             settings.mlflow_tracking_uri,
         )
+    elif role == SKEW:
+        from serving.skew import SkewOptions, run_skew, skew_stages
+
+        options = SkewOptions(every=settings.skew_every)
+        run_skew(bootstrap, lambda: skew_stages(bootstrap, pipeline), home, options)
     log.info("process ends")
 
 

@@ -25,6 +25,10 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the generated stream.")] = 7,
     scale: Annotated[float, typer.Option(help="Size of the generated stream; 1 is normal.")] = 1.0,
+    skew: Annotated[
+        bool,
+        typer.Option("--skew", help="Run the skew audit beside it: features against the log."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")
     ] = False,
@@ -46,7 +50,7 @@ def demo(
         local = compare_frozen_at.replace(tzinfo=ZoneInfo(declared.timezone))
         frozen_at_ms = int(local.timestamp() * 1000)
     with DemoScreen(declared) as screen, demo_broker(settings) as bootstrap:
-        plan = Demo(declared, pipeline, settings, frozen_at_ms)
+        plan = Demo(declared, pipeline, settings, frozen_at_ms, skew)
         summary = run_demo(plan, bootstrap, recordings, screen.update)
     if as_json:
         typer.echo(json.dumps(summary))

@@ -24,9 +24,12 @@ def up(
         list[str] | None,
         typer.Option(help="Run this role; may be repeated. All of them without it."),
     ] = None,
+    skew: Annotated[
+        bool, typer.Option(help="Run the skew audit too: served features against the log.")
+    ] = True,
 ) -> None:
     """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
-    from infra.roles import check_role, roles_of
+    from infra.roles import SKEW, check_role, roles_of
     from infra.supervisor import Supervisor
     from serving.definitions import definitions_to_run
 
@@ -36,7 +39,8 @@ def up(
             check_role(name, declared)
 
         def roles() -> tuple[str, ...]:
-            return roles_of(declared, definitions_to_run(bootstrap, declared))
+            made = roles_of(declared, definitions_to_run(bootstrap, declared))
+            return (*made, SKEW) if skew else made
 
         supervisor = Supervisor(
             pipeline, declared.name, context.settings, bootstrap, role or roles()
