@@ -104,6 +104,10 @@ class _Sender:
         if self._starting is not None:
             with contextlib.suppress(Exception):
                 await _stop(await asyncio.wait_for(self._starting, CLOSE_TIMEOUT_S))
+        left = asyncio.all_tasks() - {asyncio.current_task()}  # where the broker does not answer
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _pump(self, queue: asyncio.Queue[_Parcel]) -> None:
         """Send what comes for a partition, one batch after the other."""

@@ -29,6 +29,7 @@ from faust.types import TP
 from streams.bulk_fetching import BulkFetches
 from streams.collector import spare_what_stays
 from streams.record_parsing import Fetched as Fetched
+from streams.record_parsing import warm_up
 
 MAX_RECORDS = 4_000
 """Per batch: with 10,000 the objects of a batch leave the processor's cache, a quarter slower."""
@@ -74,6 +75,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread in which aiokafka fetches; folds what it fetched into batches."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        warm_up()  # before the group waits for this member
         conf = self.app.conf
         self._assignor = driver.RoundRobinPartitionAssignor
         consumer = aiokafka.AIOKafkaConsumer(
