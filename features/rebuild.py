@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -33,6 +34,7 @@ from features.processor import SnapshotPolicy
 from features.rebuild_reading import RebuildProgress, Throttle
 from features.rebuild_stage import Failure, StageBuild, StageJob
 from features.stages import Stage, stages_of
+from streams.collector import spare_what_stays
 from streams.errors import ConfigurationError, StateError
 from streams.group_offsets import Committed, GroupOffsets, has_members
 from streams.removal import clear_topic
@@ -119,7 +121,7 @@ def run_rebuild(
         StateError: another build of the definition runs here, or the state fails.
         BrokerError: the broker fails; the next run goes on from the last committed offset.
     """
-    with _alone(job.home, job.definition.version):
+    with _alone(job.home, job.definition.version), _sparing():
         return asyncio.run(_build(job, observe, stop))
 
 
@@ -225,3 +227,15 @@ def _alone(home: Path, version: int) -> Iterator[None]:
                 f"another replay is building definition v{version}: wait for it, or stop it"
             ) from None
         yield
+
+
+@contextmanager
+def _sparing() -> Iterator[None]:
+    """Have the garbage collector pass over what was there before, for the time of a build."""
+    before = gc.get_threshold()
+    spare_what_stays()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

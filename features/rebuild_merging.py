@@ -32,6 +32,9 @@ from streams.group_offsets import Committed
 from streams.partitioning import partitions_of
 from streams.replay import read_ranges
 
+PIECE = 4_000
+"""As many records of each partition wait, while there are more, before a round is cut."""
+
 Ints = NDArray[np.int64]
 
 
@@ -129,9 +132,9 @@ class MergedReading:
         try:
             while any(not source.is_over for source in inputs):
                 open_ones = [source for source in inputs if not source.ended]
-                dry = [source for source in open_ones if not len(source.times_ms)]
-                if dry:
-                    await asyncio.gather(*(source.extend() for source in dry))
+                low = [source for source in open_ones if len(source.times_ms) < PIECE]
+                if low:
+                    await asyncio.gather(*(source.extend() for source in low))
                     continue
                 frontier = min((int(s.times_ms[-1]) for s in open_ones), default=1 << 62)
                 ready = [source for source in inputs if source.count(frontier)]
