@@ -43,6 +43,7 @@ LABELS = LabelStream(
     Outcome, id="id", entity="device", event_time="at_ms", target=Above("result", 0.5)
 )
 DEFINITION = Definition(1, {"level": Number(Value("level")), "kind": Category("kind")})
+V2 = Definition(2, DEFINITION.features)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Log:
 
     bootstrap: str
     topics: Topics
+    definition: Definition = DEFINITION
 
     def fill(self, first: int, end: int, *, labels_until: int | None = None) -> None:
         """Append events ``first`` to ``end``, exclusive; their labels up to ``labels_until``."""
@@ -58,7 +60,7 @@ class Log:
         for partition in range(PARTITIONS):
             numbers = np.arange(first + (first + partition) % 2, end, PARTITIONS)
             rows = feature_rows(partition, numbers)
-            values = FeatureCodec(DEFINITION, EVENTS).encode(rows)
+            values = FeatureCodec(self.definition, EVENTS).encode(rows)
             for i, value in zip(numbers, values, strict=True):
                 self._produce(writer, self.topics.features, partition, value, time_ms(int(i)))
             for i in numbers[numbers < (end if labels_until is None else labels_until)]:

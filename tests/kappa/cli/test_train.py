@@ -1,28 +1,33 @@
 """``kappa train``: what a user sees."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from kappa.cli.main import app
+from streams.control import ControlFollower, decode_model_events
 from streams.errors import TrainingError
-from tests.training.pipelines import Log, new_log
+from streams.rollout import Rollout
+from streams.topics import ensure_topics
+from streams.wire import Registered
+from tests.training.pipelines import EVENTS, LABELS, PARTITIONS, V2, Log, new_log
 from training.package import load_package
 
 pytestmark = pytest.mark.broker
 
 DECLARATION = """
 from serving.pipeline import Pipeline
-from tests.training.pipelines import DEFINITION, EVENTS, LABELS
+from tests.training.pipelines import DEFINITION, EVENTS, LABELS, V2
 from training.spec import Model, Training
 
 pipeline = Pipeline(
     name="{name}",
     events=EVENTS,
     labels=LABELS,
-    features=DEFINITION,
+    features=(DEFINITION, V2),
     model=Model(hidden=(8,), epochs=2, batch=64, learning_rate=1e-2),
     training=Training(window=None, minimum_examples=100),
 )
@@ -56,6 +61,24 @@ def test_a_training_is_judged_and_lies_on_disk(log: Log, declared: str, tmp_path
     package = load_package(shown["package"], shown["sha256"])
     assert package.manifest["data_sha256"] == shown["data_sha256"]
     assert "epoch 2 of at most 2" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_model_of_another_definition_is_registered(log: Log, declared: str) -> None:
+    of_v2 = replace(log, topics=replace(log.topics, definition=2), definition=V2)
+    ensure_topics(log.bootstrap, of_v2.topics.specs(PARTITIONS))
+    of_v2.fill(0, 600)
+    train = ["train", "-p", declared, "--ranks", "1", "--json", "--definition", "v2"]
+    shown = [json.loads(CliRunner().invoke(app, train).stdout) for _ in range(2)]
+    assert [(s["version"], s["definition"]) for s in shown] == [(1, 2), (2, 2)]
+    follower = ControlFollower(log.bootstrap, log.topics.models)
+    events = decode_model_events(follower.catch_up())
+    follower.close()
+    assert Rollout().apply_all(events).live == 0, "it waits for the cut-over"
+    for event in events:
+        assert isinstance(event, Registered)
+        assert event.manifest["features"]["topic"] == of_v2.topics.features
+        assert event.manifest["definition"] == {"version": 2, "hash": V2.hash(EVENTS, LABELS)}
 
 
 def test_until_leaves_out_what_came_later(log: Log, declared: str) -> None:
