@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from features.emission import FeatureEmitter
-from features.engine import Processed
 from features.online import OnlineTable, store_folder
 from features.online_writer import OnlineWriter
-from features.processor import Emitter, FeatureProcessor, SnapshotPolicy
-from features.rebuild_merging import MergedReading, MergedRekeying
+from features.processor import FeatureProcessor, SnapshotPolicy
+from features.rebuild_merging import MergedRekeying
+from features.rebuild_output import Failure, Output
 from features.rebuild_reading import (
     Meter,
     RebuildProgress,
@@ -26,15 +24,14 @@ from features.rebuild_reading import (
     read_ahead,
     stretches,
 )
+from features.rebuild_rounds import MergedReading
 from features.records import FeatureCodec
-from features.selection import chosen
-from features.stages import Stage
-from streams.batch import LogBatch
+from features.stages import Stage, snapshot_store
 from streams.batch_transport import Bounds, Fetched
 from streams.clock import SystemClock
 from streams.group_offsets import Committed, GroupOffsets
 from streams.replay import offset_bounds, read_ranges
-from streams.snapshots import Snapshot, SnapshotStore, log_identity
+from streams.snapshots import SnapshotStore
 
 T = TypeVar("T")
 
@@ -56,33 +53,6 @@ class StageJob:
     partitions: tuple[int, ...] | None
     ranges: Mapping[int, tuple[int, int]] | None
     snapshots: SnapshotPolicy | None
-
-
-class Failure:
-    """The first thing that went wrong in any thread; whoever waits for work hears of it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
-
-    def __call__(self, error: BaseException) -> None:
-        """Take an error; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._take, error)
-
-    async def or_result(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return what ``work`` returns, or raise what went wrong elsewhere meanwhile."""
-        task: asyncio.Task[T] = asyncio.ensure_future(work)
-        waited: set[asyncio.Future[Any]] = {task, self._future}
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if self._future.done():
-            task.cancel()
-            await asyncio.wait({task})
-            self._future.result()
-        return task.result()
-
-    def _take(self, error: BaseException) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
 
 
 class StageBuild:
@@ -121,16 +91,16 @@ class StageBuild:
         """Load the state of each partition and find where to go on."""
         job, stage = self._job, self._stage
         committed = await asyncio.to_thread(self._offsets.read, self._partitions)
-        source = await asyncio.to_thread(log_identity, job.bootstrap, stage.input)
-        kept = SnapshotStore if job.ranges is None else _Forgotten
+        kept: SnapshotStore = _Forgotten(job.home, "")
+        if job.ranges is None:
+            kept = await asyncio.to_thread(snapshot_store, job.bootstrap, stage, job.home)
         self._emitter = _emitter(job.bootstrap, stage)
-        self._output = _Output(self._emitter, job.ranges)
+        self._output = Output(self._emitter, job.ranges)
         if job.online and (len(stage.keys) == 1 or stage.own_features):
             self._online = self._open_online()
         self._processor = FeatureProcessor(
-            stage, self._output, kept(job.home / "snapshots" / stage.folder, source),
-            self._take_done, self._failure, self._online, job.snapshots, job.bootstrap,
-            dead_letters=False,
+            stage, self._output, kept, self._take_done, self._failure, self._online,
+            job.snapshots, job.bootstrap, dead_letters=False,
         )  # fmt: skip
         await self._processor.assigned(await asyncio.to_thread(self._bounds, committed))
         self._ready = {p for p, at in committed.items() if at.note == ""}
@@ -300,61 +270,8 @@ class StageBuild:
         return f"{BUILDING} {self._merged.newest_ms(partition, offset)}"
 
 
-class _Output:
-    """Counts the rows, and leaves out those of other events than asked for."""
-
-    def __init__(self, emitter: Emitter, ranges: Mapping[int, tuple[int, int]] | None) -> None:
-        self._emitter = emitter
-        self._ranges = ranges
-        self._sent: set[asyncio.Future[None]] = set()
-        self.rows = 0
-
-    def emit(
-        self, processed: Processed, traceparents: Mapping[int, bytes], batch: LogBatch
-    ) -> asyncio.Future[None]:
-        if self._ranges is not None:
-            processed = _within(processed, self._ranges)
-        self.rows += len(processed.rows)
-        receipt = self._emitter.emit(processed, traceparents, batch)
-        self._sent.add(receipt)
-        receipt.add_done_callback(self._sent.discard)
-        return receipt
-
-    async def acknowledged(self) -> None:
-        """Wait until the broker has all that was emitted."""
-        while self._sent:
-            await asyncio.wait(self._sent)
-
-
-class _Forgotten(SnapshotStore):
-    """Keeps nothing: a range is built from the beginning of the log, and not gone on with."""
-
-    def save(self, partition: int, snapshot: Snapshot) -> None:
-        """Do nothing."""
-
-    def load(self, partition: int) -> Snapshot | None:  # noqa: ARG002 - as its base has it
-        """Return None."""
-        return None
-
-
 def _emitter(bootstrap: str, stage: Stage) -> FeatureEmitter | MergedRekeying:
     if not stage.is_last:
         return MergedRekeying(bootstrap, stage)
     codec = FeatureCodec(stage.definition, stage.events, stage.labels)
     return FeatureEmitter(bootstrap, stage.topics, codec, SystemClock())
-
-
-def _within(processed: Processed, ranges: Mapping[int, tuple[int, int]]) -> Processed:
-    """Return the rows of events in the ranges; of the rest what an emitter needs is left out."""
-    rows = processed.rows
-    if rows.origin_offsets is None or rows.origin_partitions is None:
-        offsets = rows.source_offsets
-        partitions = np.full(len(rows), rows.partition, dtype=np.int64)
-    else:
-        offsets, partitions = rows.origin_offsets, rows.origin_partitions
-    inside = np.zeros(len(rows), dtype=np.bool_)
-    for partition, (first, end) in ranges.items():
-        inside |= (partitions == partition) & (offsets >= first) & (offsets < end)
-    places = np.flatnonzero(inside)
-    keys = [processed.keys[place] for place in places.tolist()]
-    return replace(processed, rows=chosen(rows, places), keys=keys, places=processed.places[places])

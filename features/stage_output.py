@@ -45,7 +45,10 @@ class StageOutput:
         return rows.origin_partitions, rows.origin_offsets
 
     def places(self, batch: LogBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the same of the records of the output."""
+        """Return the same of the records of the output.
+
+        Feature records stand in the partition of their source, whatever else they say.
+        """
         try:
             if self._stage.is_last:
                 found = [self._source(value).source for value in batch.values]  # type: ignore[arg-type]
@@ -58,6 +61,8 @@ class StageOutput:
                 "program wrote to the topic"
             ) from error
         columns = np.array([(at.partition, at.offset) for at in found], np.int64).reshape(-1, 2)
+        if self._stage.is_last:
+            columns[:, 0] = batch.partition
         return columns[:, 0], columns[:, 1]
 
     @property

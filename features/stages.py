@@ -10,12 +10,15 @@ Groups, snapshots and processes go by these names.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from features.definition import Definition
 from features.staging import earlier_features, label_stage, stage_features
+from streams.settings import Settings
+from streams.snapshots import SnapshotStore, log_identity
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 
@@ -130,6 +133,24 @@ class Stage:
         from features.rekeyed import RekeyedDecoder
 
         return RekeyedDecoder(self.definition, self.events, self.labels, self.number)
+
+
+def snapshot_store(
+    bootstrap: str, stage: Stage, home: Path, settings: Settings | None = None
+) -> SnapshotStore:
+    """Return the snapshots of a stage of the pipeline whose state lies in ``home``.
+
+    ``settings`` say where they lie, by default the environment's.
+
+    Raises:
+        BrokerError: the topics that the stage reads can't be described.
+        ConfigurationError: nothing is known that serves the address in the settings.
+    """
+    topics = [stage.input, *([stage.topics.labels] if stage.reads_labels else [])]
+    source = " ".join(log_identity(bootstrap, topic) for topic in topics)
+    place = (settings or Settings()).snapshots_of(stage.topics.name, home)
+    folder = place / stage.folder if isinstance(place, Path) else f"{place}/{stage.folder}"
+    return SnapshotStore(folder, source)
 
 
 def stages_of(

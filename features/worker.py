@@ -25,11 +25,10 @@ from features.online_writer import OnlineWriter
 from features.processor import FeatureProcessor, SnapshotPolicy
 from features.records import FeatureCodec
 from features.rekeying import RekeyingEmitter
-from features.stages import Stage, stages_of
+from features.stages import Stage, snapshot_store, stages_of
 from streams.batch_transport import BatchConsumer, Fetched, batch_app
 from streams.clock import SystemClock
 from streams.errors import BrokerError, StateError
-from streams.snapshots import SnapshotStore, log_identity
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.watchdog import Watchdog
@@ -120,8 +119,7 @@ class _FeatureWorker:
         job, home = self._job, self._job.home
         self._to_commit = asyncio.Event()
         stage = self._stage
-        source = await asyncio.to_thread(source_identity, job.bootstrap, stage)
-        store = SnapshotStore(home / "snapshots" / stage.folder, source)
+        store = await asyncio.to_thread(snapshot_store, job.bootstrap, stage, home)
         emitter = stage_emitter(job.bootstrap, stage)
         online = self._open_online() if job.online and stage.has_view else None
         self._processor = FeatureProcessor(
@@ -206,12 +204,6 @@ class _FeatureWorker:
     def _set_failure(self, error: BaseException) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
-
-
-def source_identity(bootstrap: str, stage: Stage) -> str:
-    """Return a name of the logs that a stage reads, which no others have."""
-    topics = [stage.input, *([stage.topics.labels] if stage.reads_labels else [])]
-    return " ".join(log_identity(bootstrap, topic) for topic in topics)
 
 
 def stage_emitter(bootstrap: str, stage: Stage) -> FeatureEmitter | RekeyingEmitter:

@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     home) or a Redis server, ``redis://[user:password@]host:port/database``.
     ``KAPPA_ONLINE_INTERVAL_MS``: for how long rows are collected before the newest of each entity
     is written to the online store.
+    ``KAPPA_SNAPSHOTS``: where the feature workers keep their states, a folder or an address that
+    fsspec knows, such as ``s3://bucket/states``; by default in the pipeline's part of the home.
     ``KAPPA_SKEW_EVERY``: every which partition the skew audit follows; 1, all of them, by default.
     """
 
@@ -33,6 +35,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
     online_store: SecretStr | None = None  # it may hold a password: no log shows it
     online_interval_ms: int = Field(default=250, ge=1)
+    snapshots: str | None = None
     skew_every: int = Field(default=1, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2
@@ -41,6 +44,10 @@ class Settings(BaseSettings):
     def pipeline_home(self, name: str) -> Path:
         """Return the folder of one pipeline's state (snapshots, segments, models, online store)."""
         return self.home.resolve() / "pipelines" / name
+
+    def snapshots_of(self, name: str, home: Path) -> Path | str:
+        """Return where the states of pipeline ``name`` lie, whose other state lies in ``home``."""
+        return f"{self.snapshots.rstrip('/')}/{name}" if self.snapshots else home / "snapshots"
 
     @property
     def online_store_address(self) -> str | None:

@@ -1,15 +1,13 @@
 """Snapshots: the state of one partition and the source offset it stands at, as one atomic object.
 
 File layout: a line ``kappa-snapshot 1 <SHA-256 of the rest>``, a line of JSON (source, maker,
-partition, next offset), then the arrays as NumPy's npz, never pickled. It is written under another
-name, flushed to the disk and renamed, so that a reader sees the old one or the new one. A snapshot
-that is missing or damaged costs only a replay of the log: it is never an error, and never believed.
+partition, next offset), then the arrays as NumPy's npz, never pickled. A snapshot that is missing,
+damaged or out of reach costs only a replay of the log: it is never an error, and never believed.
 """
 
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from kafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from streams.errors import BrokerError, StateError
+from streams.state_folders import open_folder
 from streams.topics import connect_admin
 
 _MAGIC = b"kappa-snapshot 1 "
@@ -50,66 +49,57 @@ class SnapshotStore:
     """The snapshots of one stage, a file per partition.
 
     Args:
-        folder: where they lie; made when the first is saved.
+        folder: where they lie: a folder, or an address that fsspec knows, such as ``s3://bucket/p``
+            or ``memory://p``; made when the first is saved.
         source: identity of the log they were made from, see :func:`log_identity`.
             A snapshot of another log (a topic made anew, another cluster) is not used.
     """
 
-    def __init__(self, folder: Path, source: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | str, source: str) -> None:
+        self._folder = open_folder(folder)
         self._source = source
 
-    def path(self, partition: int) -> Path:
-        """Return the file of a partition."""
-        return self._folder / f"partition-{partition}.snapshot"
+    def where(self, partition: int) -> str:
+        """Return the path or address of a partition's snapshot."""
+        return self._folder.where(_name(partition))
 
     def save(self, partition: int, snapshot: Snapshot) -> None:
         """Put ``snapshot`` in the place of the one before, atomically.
 
         Raises:
-            StateError: the disk refuses.
+            StateError: the disk or the store refuses.
         """
         body = _encode(
             _Head(self._source, snapshot.maker, partition, snapshot.next_offset), snapshot.arrays
         )
-        path = self.path(partition)
-        draft = path.with_suffix(f".{os.getpid()}.draft")
+        digest = hashlib.sha256(body).hexdigest().encode()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                file.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n")
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            _sync_folder(self._folder)
+            self._folder.write(_name(partition), b"".join((_MAGIC, digest, b"\n", body)))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink()
             raise StateError(
-                f"the snapshot {path} can't be written ({error}): make room or correct the "
-                "folder's permissions; until then a restart replays the log"
+                f"the snapshot {self.where(partition)} can't be written ({error}): make room or "
+                "correct the permissions; until then a restart replays the log"
             ) from error
 
     def load(self, partition: int) -> Snapshot | None:
         """Return the partition's snapshot; None, with a warning, where there is none to trust."""
-        path = self.path(partition)
         try:
-            head, arrays = _decode(path.read_bytes())
+            head, arrays = _decode(self._folder.read(_name(partition)))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError) as error:
-            _warn(path, str(error))
+            _warn(self.where(partition), str(error))
             return None
         if (head.source, head.partition) != (self._source, partition):
-            _warn(path, f"it is of {head.source}, not of {self._source}")
+            _warn(self.where(partition), f"it is of {head.source}, not of {self._source}")
             return None
         return Snapshot(head.next_offset, arrays, head.maker)
 
     def discard(self, partition: int, why: str) -> None:
         """Take a snapshot away that does not fit, with a warning."""
-        _warn(self.path(partition), why)
-        self.path(partition).unlink(missing_ok=True)
+        _warn(self.where(partition), why)
+        with contextlib.suppress(OSError):  # the next one takes its place anyway
+            self._folder.remove(_name(partition))
 
 
 def log_identity(bootstrap: str, topic: str) -> str:
@@ -151,17 +141,13 @@ def _decode(content: bytes) -> tuple[_Head, dict[str, NDArray[Any]]]:
         return msgspec.json.decode(head, type=_Head), {name: file[name] for name in file.files}
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _name(partition: int) -> str:
+    return f"partition-{partition}.snapshot"
 
 
-def _warn(path: Path, why: str) -> None:
+def _warn(where: str, why: str) -> None:
     structlog.get_logger().warning(
         "snapshot not used: the state is rebuilt from the beginning of the log",
-        path=str(path),
+        path=where,
         why=why,
     )

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,21 +70,26 @@ def replay(
             partition,
         )
         _narrow(ranges, first_offset, end_offset)
-        report = _compare(context, ranges, from_snapshot)
+        reports = _compare(context, ranges, from_snapshot)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    **asdict(report),
-                    "identical": report.identical,
-                    "events_per_s": round(report.events_per_s),
-                }
-            )
-        )
+        *earlier, last = reports.items()
+        told = _plain(last[1])
+        if earlier:
+            told["earlier_stages"] = {role: _plain(report) for role, report in earlier}
+        typer.echo(json.dumps(told))
     else:
-        _print(report)
-    if not report.identical:
+        for role, report in reports.items():
+            _print(role, report)
+    if not all(report.identical for report in reports.values()):
         raise typer.Exit(1)
+
+
+def _plain(report: "ReplayReport") -> dict[str, Any]:
+    return {
+        **asdict(report),
+        "identical": report.identical,
+        "events_per_s": round(report.events_per_s),
+    }
 
 
 def _narrow(ranges: dict[int, tuple[int, int]], first: int | None, end: int | None) -> None:
@@ -95,24 +100,33 @@ def _narrow(ranges: dict[int, tuple[int, int]], first: int | None, end: int | No
 
 def _compare(
     context: Context, ranges: dict[int, tuple[int, int]], from_snapshot: bool
-) -> "ReplayReport":
+) -> "dict[str, ReplayReport]":
+    """Return role → report of the stages that make features, in the order of the data.
+
+    The range is one of the events; what a later stage made of them is compared in whole.
+    """
+    from features.stages import snapshot_store, stages_of
     from features.verify import Replay
-    from streams.snapshots import SnapshotStore, log_identity
 
     declared, topics = context.pipeline, context.pipeline.topics
-    store = None
-    if from_snapshot:
-        folder = context.home / "snapshots" / f"features-v{declared.features.version}"
-        store = SnapshotStore(folder, log_identity(context.bootstrap, topics.events))
-    return Replay(context.bootstrap, topics, declared.features, declared.events, store).run(ranges)
+    features, events, labels = declared.features, declared.events, declared.labels
+    reports: dict[str, ReplayReport] = {}
+    for stage in stages_of(features, events, labels, topics):
+        store = snapshot_store(context.bootstrap, stage, context.home) if from_snapshot else None
+        replay = Replay(context.bootstrap, topics, features, events, store, labels, stage.number)
+        reports[stage.role] = replay.run(None if stage.number else ranges)
+    return reports
 
 
-def _print(report: "ReplayReport") -> None:
+def _print(role: str, report: "ReplayReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    table = Table(title="Replay: features from the log, against the features topic")
+    title = "features from the log, against the features topic"
+    if role != "features":
+        title = f"{role}, events keyed anew, against the topic of the next stage"
+    table = Table(title=f"Replay: {title}")
     table.add_column("what")
     table.add_column("count", justify="right")
     for what, count in (

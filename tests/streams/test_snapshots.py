@@ -1,11 +1,15 @@
 """Snapshots: whole or not at all, never believed when damaged or of another log."""
 
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
-from streams.errors import StateError
+from streams.errors import ConfigurationError, StateError
 from streams.snapshots import Snapshot, SnapshotStore
 
 SNAPSHOT = Snapshot(
@@ -17,6 +21,10 @@ SNAPSHOT = Snapshot(
     },
     maker="abc",
 )
+
+
+def path_of(store: SnapshotStore, partition: int) -> Path:
+    return Path(store.where(partition))
 
 
 def assert_same(found: Snapshot | None, wanted: Snapshot) -> None:
@@ -41,7 +49,7 @@ def test_the_newest_takes_the_place_of_the_one_before_and_leaves_no_draft(tmp_pa
     newer = Snapshot(99, {"x": np.arange(3)})
     store.save(0, newer)
     assert_same(store.load(0), newer)
-    assert [path.name for path in tmp_path.iterdir()] == [store.path(0).name]
+    assert [path.name for path in tmp_path.iterdir()] == [path_of(store, 0).name]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "head", "empty", "foreign"])
@@ -50,7 +58,7 @@ def test_damage_is_noticed_wherever_it_is(
 ) -> None:
     store = SnapshotStore(tmp_path, "events@1")
     store.save(0, SNAPSHOT)
-    content = bytearray(store.path(0).read_bytes())
+    content = bytearray(path_of(store, 0).read_bytes())
     middle = len(content) // 2
     content = {
         "cut": content[:middle],
@@ -59,7 +67,7 @@ def test_damage_is_noticed_wherever_it_is(
         "empty": bytearray(),
         "foreign": bytearray(b"something else\n"),
     }[damage]
-    store.path(0).write_bytes(content)
+    path_of(store, 0).write_bytes(content)
     assert store.load(0) is None
     out, err = capsys.readouterr()
     assert "rebuilt from the beginning" in out + err
@@ -69,7 +77,7 @@ def test_a_snapshot_of_another_log_or_partition_is_not_used(tmp_path: Path) -> N
     store = SnapshotStore(tmp_path, "events@1")
     store.save(0, SNAPSHOT)
     assert SnapshotStore(tmp_path, "events@2").load(0) is None
-    store.path(0).rename(store.path(1))
+    path_of(store, 0).rename(path_of(store, 1))
     assert store.load(1) is None
 
 
@@ -82,3 +90,64 @@ def test_a_disk_that_refuses_is_an_error_that_names_the_file(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="can't be written"):
         SnapshotStore(tmp_path / "file", "e@1").save(0, SNAPSHOT)
+
+
+def memory() -> str:
+    return f"memory://{uuid4().hex}/states"
+
+
+def test_an_address_serves_as_a_folder_does() -> None:
+    address = memory()
+    store = SnapshotStore(address, "events@1")
+    assert store.load(3) is None
+    store.save(3, SNAPSHOT)
+    assert_same(SnapshotStore(address, "events@1").load(3), SNAPSHOT)
+    assert SnapshotStore(address, "events@2").load(3) is None
+    newer = Snapshot(99, {"x": np.arange(3)})
+    store.save(3, newer)
+    assert_same(store.load(3), newer)
+    store.discard(3, "for the test")
+    assert store.load(3) is None
+    store.discard(3, "for the test")
+
+
+def test_half_a_file_at_an_address_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    address = memory()
+    store = SnapshotStore(address, "events@1")
+    store.save(0, SNAPSHOT)
+    files = fsspec.filesystem("memory")
+    name = f"{address.removeprefix('memory:/')}/partition-0.snapshot"
+    files.pipe_file(name, files.cat_file(name)[:-40])
+    assert store.load(0) is None
+    out, err = capsys.readouterr()
+    assert "rebuilt from the beginning" in out + err
+    assert store.where(0) in out + err
+
+
+class Unreachable(MemoryFileSystem):  # type: ignore[misc]
+    """A store whose client has errors of its own."""
+
+    protocol = "unreachable"
+
+    def cat_file(self, *_: Any, **__: Any) -> bytes:
+        raise RuntimeError("no route")
+
+    def pipe_file(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("no route")
+
+
+def test_a_store_out_of_reach_costs_a_replay_but_refusing_to_write_is_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
+    store = SnapshotStore("unreachable://states", "events@1")
+    assert store.load(0) is None
+    out, err = capsys.readouterr()
+    assert "no route" in out + err
+    with pytest.raises(StateError, match="no route"):
+        store.save(0, SNAPSHOT)
+
+
+def test_an_address_that_nobody_serves_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="install the package"):
+        SnapshotStore("nosuchstore://states", "events@1")
