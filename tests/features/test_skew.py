@@ -16,7 +16,15 @@ from features.skew_online import OnlineSample
 from features.skew_stage import StageAudit
 from streams.expressions import Value
 from tests.features import shops
-from tests.features.payments import DEFINITION, PARTITIONS, payments, prepared, send
+from tests.features.payments import (
+    DEFINITION,
+    PARTITIONS,
+    Progress,
+    feature_worker,
+    payments,
+    prepared,
+    send,
+)
 from tests.features.served import Server, stage_of
 from tests.features.test_stage_workers import SNAPSHOTS, send_with_verdicts, wait_drained
 
@@ -283,3 +291,37 @@ def test_a_difference_names_the_first_feature_and_shortens_what_is_long() -> Non
     assert (found.entity, found.feature, found.expected) == ("a", "t", "u")
     assert len(found.served) < 70
     assert "t of entity 'a' was served as vvv" in str(found)
+
+
+def test_what_a_real_worker_keeps_online_is_followed_and_a_tampered_row_found(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    name = f"t{uuid4().hex[:8]}"
+    topics = prepared(bootstrap, name)
+    stage = stage_of(topics)
+    send(bootstrap, topics, payments(0, 300, bad=False))
+    store = SqliteStore(tmp_path / "feast" / FILE_NAME)
+    now_s = [0.0]
+    sample = OnlineSample(stage, store, 60.0, lambda: now_s[0])
+    audit = StageAudit(bootstrap, stage, tmp_path, online=sample)
+    progress = Progress(bootstrap, topics)
+    with feature_worker(bootstrap, name, tmp_path) as process:
+        progress.wait_drained(process)
+        assert drained(audit) == []
+        assert len(sample) == 40
+
+        def all_there() -> bool:
+            audit.check_online()
+            return audit.online_tally.taken().compared == 40
+
+        progress.wait_until(all_there, process)
+        (key,) = entity_keys("card", ["card7"])
+        (found,) = store.read(sample.name, [key])
+        assert found is not None
+        other = found[1][:-1] + bytes([found[1][-1] ^ 1])
+        store.write(sample.name, [key], np.array([found[0]], dtype=np.int64), [other])
+        for now_s[0] in (0.0, 61.0):
+            audit.check_online()
+        assert [d.entity for d in audit.online_tally.differences] == ["card7"]
+    progress.close()
+    audit.close()
