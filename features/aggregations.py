@@ -16,6 +16,7 @@ Options that all of them take:
 - ``delay``: how far the window's end stays behind the event.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +29,7 @@ On = Literal["events", "labels"]
 
 MAX_WINDOW_S = 90 * 86_400
 LOW_PRECISION, HIGH_PRECISION = 4, 14
+MOST_BUCKETS = 16_384
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,13 @@ class Quantile(Windowed):
             raise self._refuse(f"low={self.low}, high={self.high}: 0 < low < high")
         if not 0.001 <= self.accuracy <= 0.5:
             raise self._refuse(f"accuracy={self.accuracy}: from 0.001 to 0.5")
+        growth = (1 + self.accuracy) / (1 - self.accuracy)
+        buckets = math.log(self.high / self.low) / math.log(growth)
+        if buckets > MOST_BUCKETS:
+            raise self._refuse(
+                f"from {self.low} to {self.high} by {self.accuracy} are {buckets:.0f} buckets of "
+                f"4 bytes a tile, more than {MOST_BUCKETS}: narrow the range or lower the accuracy"
+            )
 
 
 @dataclass(frozen=True)

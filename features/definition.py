@@ -30,35 +30,50 @@ Kind = Literal["numeric", "category"]
 
 
 @dataclass(frozen=True)
-class HourOfDay:
+class _Declared:
+    """A feature that remembers the line of its declaration."""
+
+    def __post_init__(self) -> None:
+        """Remember the line."""
+        object.__setattr__(self, "_declared_at", declared_at())
+
+    @property
+    def declared_at(self) -> str | None:
+        """``file:line`` of the declaration."""
+        found: str | None = getattr(self, "_declared_at", None)
+        return found
+
+
+@dataclass(frozen=True)
+class HourOfDay(_Declared):
     """The local hour of the event time, 0 to 23, as a category."""
 
     timezone: str = "UTC"
 
 
 @dataclass(frozen=True)
-class DayOfWeek:
+class DayOfWeek(_Declared):
     """The local weekday of the event time, Monday = 0 to Sunday = 6, as a category."""
 
     timezone: str = "UTC"
 
 
 @dataclass(frozen=True)
-class Category:
+class Category(_Declared):
     """A field of the event, as a category (compared as text)."""
 
     field: str
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(_Declared):
     """An expression over the event's own fields, as a number."""
 
     of: Expression
 
 
 @dataclass(frozen=True)
-class _Combination:
+class _Combination(_Declared):
     """Two numeric features of the same definition combined; missing where one of them is."""
 
     left: str
@@ -121,9 +136,11 @@ class Definition:
         features: name → declaration.
         groups: fields of the event by which scores are compared (fairness); they travel with the
             features, and are no model inputs by that.
-        forget: an entity without an event for longer than this (event time) begins anew, and its
-            place in memory is given to another. Without it, features that have no window
-            (:class:`TimeSinceLast`, :class:`DecayedMean`) keep every entity for good.
+        forget: an entity whose newest event lies further than this behind the newest of the
+            partition (event time) begins anew, and its place in memory is given to another.
+            Without it, features that have no window (:class:`TimeSinceLast`,
+            :class:`DecayedMean`) keep every entity for good; what has only windows always leaves
+            when nothing of it can be read any more.
     """
 
     version: int
@@ -133,8 +150,7 @@ class Definition:
 
     def __post_init__(self) -> None:
         """Check what can be checked without the event type; raises DefinitionError."""
-        place = declared_at()
-        object.__setattr__(self, "_declared_at", place)
+        object.__setattr__(self, "_declared_at", declared_at())
         if self.version < 1:
             raise self._refuse(f"definition version {self.version}: versions begin at 1")
         if not self.features:
@@ -146,20 +162,28 @@ class Definition:
             if not name.isidentifier():
                 raise self._refuse(f"feature name {name!r}: use letters, digits and _ only")
             if isinstance(feature, HourOfDay | DayOfWeek):
-                self._check_zone(name, feature.timezone)
+                self._check_zone(name, feature)
             if isinstance(feature, Combination):
                 for side in (feature.left, feature.right):
                     other = self.features.get(side)
                     if other is None or kind_of(other) != "numeric":
                         raise self._refuse(
-                            f"feature {name}: {side!r} is not a numeric feature of this definition"
+                            f"feature {name}: {side!r} is not a numeric feature of this definition",
+                            feature.declared_at,
                         )
                     if isinstance(other, Combination) and side not in before:
                         raise self._refuse(
                             f"feature {name}: {side!r} must be declared before it, as it is "
-                            "itself made of others"
+                            "itself made of others",
+                            feature.declared_at,
                         )
             before.add(name)
+
+    @property
+    def declared_at(self) -> str | None:
+        """``file:line`` of the declaration."""
+        found: str | None = getattr(self, "_declared_at", None)
+        return found
 
     @property
     def forget_ms(self) -> int | None:
@@ -193,10 +217,13 @@ class Definition:
 
         Without ``labels`` the features made of labels are not looked at.
         """
-        check_fields(events.type, {f"group {group!r}": group for group in self.groups}, None)
+        try:
+            check_fields(events.type, {f"group {group!r}": group for group in self.groups}, None)
+        except DefinitionError as error:
+            raise self._refuse(str(error)) from None
         for name, feature in self.features.items():
             role = f"feature {name}"
-            place = getattr(feature, "declared_at", None)
+            place = feature.declared_at
             try:
                 if isinstance(feature, Remembering):
                     if feature.by is not None:
@@ -255,13 +282,14 @@ class Definition:
         for field in feature.fields:
             check_fields(labels.type, {role: field}, None)
 
-    def _check_zone(self, name: str, timezone: str) -> None:
+    def _check_zone(self, name: str, feature: HourOfDay | DayOfWeek) -> None:
         try:
-            ZoneInfo(timezone)
+            ZoneInfo(feature.timezone)
         except (ZoneInfoNotFoundError, ValueError):
             raise self._refuse(
-                f"feature {name}: unknown time zone {timezone!r}; use an IANA "
-                'name such as "America/New_York"'
+                f"feature {name}: unknown time zone {feature.timezone!r}; use an IANA "
+                'name such as "America/New_York"',
+                feature.declared_at,
             ) from None
 
     def _check_forget(self, forget: str) -> None:
@@ -270,11 +298,12 @@ class Definition:
             if isinstance(feature, Windowed) and feature.over_ms + feature.delay_ms > forget_ms:
                 raise self._refuse(
                     f"forget={forget!r} is shorter than the window of feature {name}: it would "
-                    "forget what the window needs"
+                    "forget what the window needs",
+                    feature.declared_at,
                 )
 
-    def _refuse(self, why: str) -> DefinitionError:
-        place = getattr(self, "_declared_at", None)
+    def _refuse(self, why: str, at: str | None = None) -> DefinitionError:
+        place = at or self.declared_at
         return DefinitionError(f"{why} ({place})" if place else why)
 
 

@@ -22,7 +22,7 @@ from features.state import NO_FEEDS, NOTHING, EntityState, plan_state, warm_up_s
 from features.sweeps import Sweeps
 from streams.batch import LogBatch
 from streams.dead_letters import DUPLICATE_EVENT, DeadLetter
-from streams.errors import StateError
+from streams.errors import DefinitionError, StateError
 from streams.stream import EventStream, LabelStream
 
 SNAPSHOT_FORMAT = 2
@@ -72,6 +72,11 @@ class FeatureEngine:
         stage: int = 0,
         decoder: Decoder | None = None,
     ) -> None:
+        if labels is None and definition.reads_labels:
+            raise DefinitionError(
+                f"definition v{definition.version} makes features of labels, but there is no "
+                "label stream"
+            )
         keys = definition.keys(events, labels)
         if stage and decoder is None:
             raise TypeError(f"stage {stage} reads re-keyed records: it needs a decoder")

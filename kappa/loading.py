@@ -4,7 +4,9 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
+from kappa.repeated_names import refuse_repeated_names
 from serving.pipeline import Pipeline
 from streams.errors import ConfigurationError
 
@@ -17,6 +19,7 @@ def load_pipeline(name: str) -> Pipeline:
 
     Raises:
         ConfigurationError: there is no such module or file, or no (single) pipeline in it.
+        DefinitionError: it declares what can't work.
     """
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -37,6 +40,13 @@ def load_pipeline(name: str) -> Pipeline:
                 "name a module (examples.citibike) or a file (pipelines/mine.py)"
             ) from None
         raise
+    pipeline = _pipeline_of(name, module)
+    for file in _files_of(module, pipeline):
+        refuse_repeated_names(file)
+    return pipeline
+
+
+def _pipeline_of(name: str, module: ModuleType) -> Pipeline:
     declared = getattr(module, "pipeline", None)
     if isinstance(declared, Pipeline):
         return declared
@@ -46,3 +56,12 @@ def load_pipeline(name: str) -> Pipeline:
             f"-p {name}: {len(found)} pipelines in {module.__file__}; declare one, named `pipeline`"
         )
     return found[0]
+
+
+def _files_of(module: ModuleType, pipeline: Pipeline) -> list[Path]:
+    """Return the files in which the pipeline and its definitions are declared."""
+    names = [module.__file__]
+    for definition in pipeline.definitions:
+        place = definition.declared_at
+        names.append(place.rpartition(":")[0] if place else None)
+    return [Path(name) for name in dict.fromkeys(names) if name and Path(name).is_file()]
