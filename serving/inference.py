@@ -113,7 +113,7 @@ class InferenceWorker:
 
     def _follow(self, values: list[bytes]) -> None:
         self._router.follow(decode_model_events(values))
-        self._reading.cutovers = self._router.rollout.cutovers
+        self._reading.follow(self._router.rollout.cutovers)
 
     def _settle(self) -> None:
         """Wait until the control log says all that the committed positions know of."""
@@ -140,7 +140,7 @@ class InferenceWorker:
         if not self._hop.commit([said.outgoing], said.reached):
             return False
         self._router.follow(said.events)
-        self._reading.cutovers = self._router.rollout.cutovers
+        self._reading.follow(self._router.rollout.cutovers)
         return True
 
     def _read(self) -> None:

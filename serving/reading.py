@@ -48,6 +48,13 @@ class Reading:
     cutovers: Cutovers = field(default_factory=Cutovers)
     _over: set[tuple[Place, int]] = field(default_factory=set)
     _seen: dict[Place, dict[int, int]] = field(default_factory=dict)
+    _ends: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def follow(self, cutovers: Cutovers) -> None:
+        """Take over what the control log says by now."""
+        if cutovers is not self.cutovers:
+            self.cutovers = cutovers
+            self._ends.clear()
 
     def wanted(
         self,
@@ -111,10 +118,12 @@ class Reading:
             return None
         if source.rekeyed:
             seen = self._seen.setdefault(place, {})
-            for partition, offset in zip(*map(np.ndarray.tolist, origins(rows)), strict=True):
-                seen[partition] = offset
+            partitions, offsets = origins(rows)
+            for partition in np.unique(partitions).tolist():
+                newest = int(offsets[partitions == partition].max())
+                seen[partition] = max(newest, seen.get(partition, newest))
             return None
-        end = self.cutovers.ended(rows.partition, self.first).get(version)
+        end = self._end(version, rows.partition)
         if end is None:
             return None
         beyond = np.flatnonzero(rows.source_offsets >= end)
@@ -146,15 +155,18 @@ class Reading:
         return left
 
     def _is_over(self, version: int, place: Place, at: Position | None) -> bool:
-        end = self.cutovers.ended(place[1], self.first).get(version, 0)
-        return self._has_read(place, end, at or Position(0))
+        return self._has_read(place, self._end(version, place[1]) or 0, at or Position(0))
 
     def _is_spread_over(self, version: int, place: Place, _: Position | None) -> bool:
         """Whether events of each partition have been seen behind the definition's end there."""
-        seen = self._seen.get(place, {})
-        partitions = range(self.cutovers.orders[-1].partitions)
-        ends = {p: self.cutovers.ended(p, self.first).get(version, 0) for p in partitions}
-        return all(seen.get(p, -1) >= end - 1 for p, end in ends.items())
+        seen, partitions = self._seen.get(place, {}), range(self.cutovers.orders[-1].partitions)
+        return all(seen.get(p, -1) >= (self._end(version, p) or 0) - 1 for p in partitions)
+
+    def _end(self, version: int, partition: int) -> int | None:
+        """Return the offset of an events partition behind which the definition answers no more."""
+        if partition not in self._ends:
+            self._ends[partition] = self.cutovers.ended(partition, self.first)
+        return self._ends[partition].get(version)
 
     def _start(self, version: int, place: Place, committed: Mapping[Place, Position]) -> Position:
         at = committed.get(place, Position(0))

@@ -2,7 +2,7 @@
 
 from serving.answers import Predict
 from serving.router import Role, Router
-from streams.wire import Activated, ModelEvent, Registered, StageChanged
+from streams.wire import Activated, DefinitionChanged, ModelEvent, Registered, StageChanged
 from tests.serving.feature_stream import live, load, registered, rows, shadow
 
 
@@ -108,3 +108,40 @@ def test_a_version_set_aside_gives_way_to_the_one_before_which_says_so() -> None
     routed.set_aside(2, ValueError("NaN"))
     assert versions(routed) == [1]
     assert routed.to_announce({0: 9}) == [Activated(1, "live", "w0", {"0": 9})]
+
+
+def by_definition(router: Router) -> dict[int, list[int]]:
+    return {d: [chosen.version for chosen in router.of(d)] for d in (1, 2)}
+
+
+def test_each_definition_has_a_live_version_of_its_own() -> None:
+    routed = Router("inference", "w0", 0.25, load, (1, 2))
+    routed.follow([registered(1), live(1), registered(2, definition=2)])
+    assert by_definition(routed) == {1: [1], 2: [0]}
+    routed.follow([DefinitionChanged(1, 2, 1, 2, 2, "x"), registered(3, definition=2)])
+    assert by_definition(routed) == {1: [1], 2: [2]}
+    routed.follow([live(3), registered(4), live(4)])
+    assert by_definition(routed) == {1: [4], 2: [3]}
+    assert routed.to_announce({0: 5}, 2) == [Activated(3, "live", "w0", {"0": 5})]
+    routed.set_aside(3, ValueError("NaN"))
+    assert by_definition(routed) == {1: [4], 2: [2]}
+
+
+def test_the_prior_can_be_what_answers_first_on_a_definition() -> None:
+    routed = Router("inference", "w0", 0.25, load, (1, 2))
+    routed.follow([registered(1), live(1), registered(2, definition=2), live(2)])
+    routed.follow([DefinitionChanged(1, 2, 1, 0, 2, "x")])
+    assert by_definition(routed) == {1: [1], 2: [0]}
+
+
+def test_back_on_a_definition_its_version_is_announced_anew() -> None:
+    routed = Router("inference", "w0", 0.25, load, (1, 2))
+    routed.follow([registered(1), live(1), Activated(1, "live", "w0", {"0": 5})])
+    routed.follow([DefinitionChanged(1, 2, 1, 0, 2, "x"), DefinitionChanged(2, 1, 2, 1, 2, "y")])
+    assert routed.to_announce({0: 9}, 1) == [Activated(1, "live", "w0", {"0": 9})]
+
+
+def test_a_shadow_of_a_definition_that_is_not_declared_answers_nothing() -> None:
+    routed = router("shadow")
+    routed.follow([registered(1, definition=2), shadow(1, {}), registered(2), shadow(2, {})])
+    assert versions(routed) == [2]
