@@ -25,7 +25,7 @@ HEADERS = st.lists(
 )
 CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 LOG_APPEND_TIME, TRANSACTIONAL, CONTROL = 0x08, 0x10, 0x20
-CRC_AT, ATTRIBUTES_AT, MAX_TIME_AT = 17, 21, 35
+CRC_AT, ATTRIBUTES_AT, MAX_TIME_AT, COUNT_AT = 17, 21, 35, 57
 
 
 def batch_of(
@@ -221,3 +221,11 @@ def test_older_formats_are_told(magic: int) -> None:
         builder.append(i, timestamp=1_000, key=b"k", value=b"v" * 40)
     with pytest.raises(OldFormatError):
         FetchedRecords("t", 0, bytes(builder.build()), 0)
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_a_batch_of_more_or_fewer_records_than_it_says_is_damaged(count: int) -> None:
+    made = bytearray(batch_of(plain(0, 5)))
+    struct.pack_into(">i", made, COUNT_AT, count)
+    with pytest.raises(BrokerError, match="do not have the lengths they say"):
+        taken(FetchedRecords("t", 0, sealed(made), 0))
