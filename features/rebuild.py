@@ -31,8 +31,9 @@ import structlog
 
 from features.definition import Definition
 from features.processor import SnapshotPolicy
+from features.rebuild_output import Failure
 from features.rebuild_reading import RebuildProgress, Throttle
-from features.rebuild_stage import Failure, StageBuild, StageJob
+from features.rebuild_stage import StageBuild, StageJob
 from features.stages import Stage, stages_of
 from streams.collector import spare_what_stays
 from streams.errors import ConfigurationError, StateError

@@ -15,7 +15,7 @@ from features.online import OnlineTable, store_folder
 from features.online_writer import OnlineWriter
 from features.processor import FeatureProcessor, SnapshotPolicy
 from features.rebuild_merging import MergedRekeying
-from features.rebuild_output import Failure, Output
+from features.rebuild_output import Failure, NoSnapshots, Output
 from features.rebuild_reading import (
     Meter,
     RebuildProgress,
@@ -91,7 +91,7 @@ class StageBuild:
         """Load the state of each partition and find where to go on."""
         job, stage = self._job, self._stage
         committed = await asyncio.to_thread(self._offsets.read, self._partitions)
-        kept: SnapshotStore = _Forgotten(job.home, "")
+        kept: SnapshotStore = NoSnapshots(job.home, "")
         if job.ranges is None:
             kept = await asyncio.to_thread(snapshot_store, job.bootstrap, stage, job.home)
         self._emitter = _emitter(job.bootstrap, stage)

@@ -104,13 +104,17 @@ def prepared(bootstrap: str, name: str) -> Topics:
 
 @contextmanager
 def feature_worker(
-    bootstrap: str, name: str, home: Path, *options: str
+    bootstrap: str,
+    name: str,
+    home: Path,
+    *options: str,
+    declared: str = "tests.features.payments",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker; killed at the end where the test did not stop it."""
     home.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "features.worker", "tests.features.payments", bootstrap,
-        str(home), "--name", name, *options,
+        sys.executable, "-m", "features.worker", declared, bootstrap, str(home),
+        "--name", name, *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (home / "worker.log").open("ab") as log:
