@@ -6,6 +6,7 @@ import msgspec
 
 from features.records import FeatureCodec
 from serving.pipeline import Pipeline
+from streams.schema_log import SchemaEvent, schemas_topic
 from streams.wire import Alert, Command, Metric, ModelEvent, Prediction
 
 ASYNCAPI = "3.0.0"
@@ -26,6 +27,7 @@ def asyncapi(pipeline: Pipeline) -> dict[str, Any]:
         topics.metrics: ("figures of closed windows", Metric),
         topics.models: ("the rollout, compacted by key", ModelEvent),
         topics.commands: ("retrain, advance", Command),
+        schemas_topic(pipeline.name): ("types and definitions the log was made by", SchemaEvent),
     }
     types = [record_type for _, record_type in record_types.values()]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCES)
@@ -34,7 +36,7 @@ def asyncapi(pipeline: Pipeline) -> dict[str, Any]:
         topic: {
             "address": topic,
             "description": description,
-            "bindings": {"kafka": {"topic": topic, "partitions": partitions[topic]}},
+            "bindings": {"kafka": {"topic": topic, "partitions": partitions.get(topic, 1)}},
             "messages": {"value": {"contentType": "application/json", "payload": schema}},
         }
         for (topic, (description, _)), schema in zip(record_types.items(), schemas, strict=True)

@@ -25,7 +25,10 @@ from streams.group_offsets import has_members
 from streams.removal import TopicSize, delete_groups, delete_topics, group_names, topic_sizes
 
 _ROLES = ("features", "inference", "shadow", "monitor", "trainer")
-_NO_FIELDS = {"events", "labels", "predictions", "alerts", "metrics", "models", "commands", *_ROLES}
+_NO_FIELDS = {
+    "events", "labels", "predictions", "alerts", "metrics", "models", "commands", "schemas",
+    *_ROLES,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def find_retired(
     groups = [name for name in group_names(bootstrap) if names.is_retired_group(name)]
     folders = [
         *_matching(home / "snapshots", names.is_retired_state),
+        *_matching(home / "skew", names.is_retired_state),
         *_matching(home / "segments", names.is_retired_topic),
         *_matching(store_folder(home) / "history", names.is_retired_view),
         *(f for f in _below(home / "training") if _age_s(f) >= training_older_s),
@@ -128,7 +132,9 @@ class _Names:
         self._kept = kept
         self._never = {spec.name for spec in pipeline.topic_specs}
         self._topic = re.compile(rf"{name}\.(?:features|{event_fields})\.v(\d+)")
-        self._group = re.compile(rf"{name}\.(?:{roles}|features-(?:{event_fields}))\.v(\d+)")
+        self._group = re.compile(
+            rf"{name}\.(?:{roles}|skew-features|(?:skew-)?features-(?:{event_fields}))\.v(\d+)"
+        )
         self._state = re.compile(rf"features(?:-(?:{event_fields}))?-v(\d+)")
         self._view = re.compile(rf"features_v(\d+)(?:_(?:{event_fields}))?")
         self.met: set[int] = set()

@@ -20,7 +20,7 @@ LASTING = ("inference", "shadow", "monitor", "trainer")
 _FIELD = re.compile(r"[A-Za-z0-9_]+")
 _ROLES = {
     "events", "labels", "features", "predictions", "shadow", "alerts", "metrics", "models",
-    "commands",
+    "commands", "schemas",
 }  # fmt: skip
 
 
