@@ -51,10 +51,6 @@ class ColumnarStore(FeastOnlineStore):  # type: ignore[misc]
         """Return the store that the configuration names."""
         raise NotImplementedError
 
-    def attach(self, store: OnlineStore) -> None:
-        """Use this store in place of what the configuration names."""
-        self._opened = store
-
     def write_columns(
         self,
         config: Any,

@@ -1,6 +1,8 @@
-"""The online store of a pipeline: what the feature worker writes, through Feast's extension point.
+"""The online store of a pipeline: what the feature worker writes, and Feast's SDK reads.
 
-Feast takes eight seconds to import, so nothing here imports it before a table is opened.
+The worker's process never imports Feast, which takes eight seconds and leaves 300,000 objects: the
+registry is made by a process of its own (:mod:`features.feast_registry`), and rows go to the store
+that :mod:`features.feast_stores` is for Feast, in the same bytes.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.definition import Definition
-from features.feast_registry import open_repository
-from features.online_store import OnlineStore, open_store
-from features.online_views import View, view_name, view_of
-from streams.errors import ConfigurationError, StateError
+from features.feast_registry import ensure_repository
+from features.online_rows import entity_keys
+from features.online_store import open_store
+from features.online_views import View, stored_name, view_name, view_of
+from streams.errors import StateError
 from streams.settings import Settings
 from streams.stream import EventStream
 
@@ -92,18 +95,11 @@ class OnlineTable:
         self._numbers = _places(definition.names("numeric"), view)
         self._texts = _places(definition.names("category"), view)
         self._widths = len(definition.names("numeric")), len(definition.names("category"))
-        rows = open_store(folder, settings)
-        try:
-            self._config, self._table, self._store = _prepare(
-                folder, project, definition, events, view, settings, rows
-            )
-        except (ConfigurationError, StateError):
-            raise
-        except Exception as error:
-            raise StateError(
-                f"Feast can't open the online store in {folder} ({error}): the folder holds "
-                "nothing that the log does not, so it may be deleted"
-            ) from error
+        self._name = stored_name(project, view.name)
+        self._layout = view.layout
+        ensure_repository(folder, project, definition, events, [view], settings)
+        self._store = open_store(folder, settings)
+        self._store.create(self._name)
 
     def write(self, columns: OnlineColumns) -> int:
         """Put each row in the place of what its entity had, unless that is newer.
@@ -118,10 +114,13 @@ class OnlineTable:
         if (numeric.shape[1], len(texts)) == self._widths:
             numeric = numeric[:, self._numbers]
             texts = [texts[place] for place in self._texts]
-        taken: int = self._store.write_columns(
-            self._config, self._table, columns.entities, columns.event_times_ms, numeric, texts
+        return self._store.write(
+            self._name,
+            entity_keys(self._view.entity, columns.entities),
+            columns.event_times_ms,
+            self._layout.encode(numeric, texts),
+            self._view.ttl_ms,
         )
-        return taken
 
 
 def store_folder(home: Path) -> Path:
@@ -150,24 +149,6 @@ def read_online(
     )
     columns = found.to_dict()
     return {name: columns[name][0] for name in names}
-
-
-def _prepare(
-    folder: Path,
-    project: str,
-    definition: Definition,
-    events: EventStream,
-    view: View,
-    settings: Settings,
-    rows: OnlineStore,
-) -> tuple[Any, Any, Any]:
-    """Return Feast's configuration, the view and the online store, registry and view made."""
-    store = open_repository(folder, project, definition, events, [view], settings)
-    online = store._get_provider().online_store
-    online.attach(rows)
-    table = store.get_feature_view(view.name)
-    online.update(store.config, [], [table], [], [], partial=True)
-    return store.config, table, online
 
 
 def _places(names: list[str], view: View) -> list[int]:

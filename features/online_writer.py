@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import threading
 import time
 from collections import deque
@@ -104,9 +103,6 @@ class OnlineWriter:
     def _run(self) -> None:
         try:
             table = self._open_table()
-            # What Feast's import leaves, 300,000 objects, would be walked at each full collection.
-            gc.collect()
-            gc.freeze()
             self._is_open = True
             structlog.get_logger().info("online store open")
             rest_s = self._interval_s
