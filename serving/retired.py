@@ -20,9 +20,10 @@ from features.online import store_folder
 from features.online_removal import online_views, remove_views
 from serving.definitions import cutovers_of
 from serving.pipeline import Pipeline
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, StateError
 from streams.group_offsets import has_members
 from streams.removal import TopicSize, delete_groups, delete_topics, group_names, topic_sizes
+from streams.settings import Settings
 
 _ROLES = ("features", "inference", "shadow", "monitor", "trainer")
 _NO_FIELDS = {
@@ -33,17 +34,18 @@ _NO_FIELDS = {
 
 @dataclass(frozen=True)
 class Retired:
-    """What can be removed. Sizes of folders are bytes."""
+    """What can be removed. Sizes of folders are bytes; ``remote`` are addresses in a store."""
 
     definitions: list[int] = field(default_factory=list)
     topics: dict[str, TopicSize] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
     folders: dict[Path, int] = field(default_factory=dict)
+    remote: dict[str, int] = field(default_factory=dict)
     views: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Return whether there is anything."""
-        return bool(self.topics or self.groups or self.folders or self.views)
+        return bool(self.topics or self.groups or self.folders or self.remote or self.views)
 
 
 def kept_definitions(bootstrap: str, pipeline: Pipeline, going_back: bool = True) -> dict[int, str]:
@@ -83,21 +85,23 @@ def find_retired(
 
     Raises:
         BrokerError: the broker does not answer.
+        StateError: the store of snapshots or of online rows can't be looked into.
     """
     names = _Names(pipeline, set(kept))
     topics = topic_sizes(bootstrap, names.is_retired_topic)
     groups = [name for name in group_names(bootstrap) if names.is_retired_group(name)]
+    states = Settings().snapshots_of(pipeline.name, home)
+    remote = {} if isinstance(states, Path) else _remote(states, names.is_retired_state)
     folders = [
-        *_matching(home / "snapshots", names.is_retired_state),
+        *(_matching(states, names.is_retired_state) if isinstance(states, Path) else ()),
         *_matching(home / "skew", names.is_retired_state),
         *_matching(home / "segments", names.is_retired_topic),
         *_matching(store_folder(home) / "history", names.is_retired_view),
         *(f for f in _below(home / "training") if _age_s(f) >= training_older_s),
     ]
     views = online_views(home, names.is_retired_view)
-    return Retired(
-        sorted(names.met), topics, groups, {folder: _bytes(folder) for folder in folders}, views
-    )
+    sizes = {folder: _bytes(folder) for folder in folders}
+    return Retired(sorted(names.met), topics, groups, sizes, remote, views)
 
 
 def remove_retired(bootstrap: str, pipeline: Pipeline, home: Path, retired: Retired) -> None:
@@ -106,7 +110,7 @@ def remove_retired(bootstrap: str, pipeline: Pipeline, home: Path, retired: Reti
     Raises:
         ConfigurationError: a process of a retired definition still runs; nothing is removed.
         BrokerError: the broker refuses.
-        StateError: the online store refuses.
+        StateError: the store of snapshots or of online rows refuses.
     """
     busy = [group for group in retired.groups if has_members(bootstrap, group)]
     if busy:
@@ -116,6 +120,8 @@ def remove_retired(bootstrap: str, pipeline: Pipeline, home: Path, retired: Reti
         )
     for folder in retired.folders:
         shutil.rmtree(folder, ignore_errors=True)
+    for address in retired.remote:
+        _remove_remote(address)
     remove_views(home, pipeline.name, retired.views)
     delete_groups(bootstrap, retired.groups)
     delete_topics(bootstrap, list(retired.topics))
@@ -165,6 +171,35 @@ def _matching(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
 
 def _below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _remote(address: str, is_wanted: Callable[[str], bool]) -> dict[str, int]:
+    """Return address → bytes of the folders below an address whose name is wanted."""
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+    try:
+        store, path = url_to_fs(address)
+        if not store.exists(path):
+            return {}
+        names = [
+            str(found).rstrip("/").rpartition("/")[2] for found in store.ls(path, detail=False)
+        ]
+        return {
+            f"{address}/{name}": int(store.du(f"{path}/{name}"))
+            for name in sorted(filter(is_wanted, names))
+        }
+    except OSError as error:
+        raise StateError(f"the snapshots at {address} can't be listed: {error}") from error
+
+
+def _remove_remote(address: str) -> None:
+    from fsspec.core import url_to_fs
+
+    try:
+        store, path = url_to_fs(address)
+        store.rm(path, recursive=True)
+    except OSError as error:
+        raise StateError(f"the snapshots at {address} can't be removed: {error}") from error
 
 
 def _bytes(folder: Path) -> int:

@@ -70,7 +70,7 @@ def _print(retired: "Retired") -> None:
         table.add_row("group", group, "", "")
     for view in retired.views:
         table.add_row("online view", view, "", "")
-    for folder, held in retired.folders.items():
+    for folder, held in [*retired.folders.items(), *retired.remote.items()]:
         table.add_row("folder", str(folder), "", _size(held))
     Console().print(table)
 

@@ -193,3 +193,18 @@ def test_workers_run_for_what_is_built_whole(place: Place) -> None:
     offsets.commit({2: Committed(7, "building")})
     offsets.close()
     assert not is_built(place.bootstrap, pipeline, v2)
+
+
+def test_snapshots_in_a_store_go_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAPPA_SNAPSHOTS", f"memory://{place.name}")
+    built(place)
+    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+
+    below = f"/{place.name}/{place.name}"
+    store = MemoryFileSystem()
+    assert store.exists(f"{below}/features-v1")
+    told = place.run("V2", "gc", "--yes")
+    assert told.exit_code == 0, told.output
+    assert f"memory://{place.name}/{place.name}/features-v1" in told.stdout
+    assert not store.exists(f"{below}/features-v1")
+    assert store.exists(f"{below}/features-v2")
