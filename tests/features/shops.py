@@ -4,6 +4,7 @@ verdicts tell later; and the processes of both stages."""
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ import numpy as np
 from features.aggregations import Count, Mean, Sum, TimeSinceLast
 from features.definition import Category, Definition, Feature, HourOfDay, Number, Ratio
 from features.stages import Stage, stages_of
+from features.verify import Replay, ReplayReport
 from streams.expressions import Above, Value
 from streams.kafka_client import producer
+from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, ensure_topics
 
@@ -101,6 +104,7 @@ def pipeline_of(definition: Definition, partitions: int = PARTITIONS) -> SimpleN
     )
 
 
+one_key = pipeline_of(definition(1, {**OF_CARD, "amount": Number(Value("amount"))}))
 both_keys = pipeline_of(BOTH_KEYS)
 with_verdicts = pipeline_of(WITH_VERDICTS)
 one_partition = pipeline_of(WITH_VERDICTS, 1)
@@ -177,3 +181,27 @@ def stage_worker(
         if process.poll() is None:
             process.kill()
         process.wait(10)
+
+
+def wait_drained(
+    bootstrap: str, stages: list[Stage], workers: list[subprocess.Popen[bytes]]
+) -> None:
+    """Wait until each stage has committed the end of its input, the first first."""
+    reader = PositionReader(bootstrap)
+    deadline = time.monotonic() + 120
+    try:
+        for stage in stages:
+            inputs = {stage.input: stage.events.partitions}
+            while lag := sum(reader.lag(stage.group, inputs).values()):
+                assert [worker.poll() for worker in workers] == [None] * len(workers)
+                assert time.monotonic() < deadline, f"{stage.role} is {lag} behind"
+                time.sleep(0.02)
+    finally:
+        reader.close()
+
+
+def replayed(bootstrap: str, stage: Stage) -> ReplayReport:
+    return Replay(
+        bootstrap, stage.topics, stage.definition, stage.events,
+        labels=stage.labels, stage=stage.number,
+    ).run()  # fmt: skip

@@ -1,7 +1,5 @@
 """Workers of both stages of a definition with two keys, as processes on a real broker."""
 
-import subprocess
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,12 +7,18 @@ import pytest
 
 from features.records import FeatureCodec
 from features.stages import Stage
-from features.verify import Replay, ReplayReport
-from streams.positions import PositionReader
 from streams.replay import offset_bounds, read_ranges
 from streams.topics import dead_letter_topic
 from tests.features import shops
-from tests.features.shops import payments, prepared, send, stage_worker, verdicts
+from tests.features.shops import (
+    payments,
+    prepared,
+    replayed,
+    send,
+    stage_worker,
+    verdicts,
+    wait_drained,
+)
 
 pytestmark = [
     pytest.mark.broker,
@@ -24,30 +28,6 @@ pytestmark = [
 
 
 SNAPSHOTS = ("--snapshot-every", "100")
-
-
-def wait_drained(
-    bootstrap: str, stages: list[Stage], workers: list[subprocess.Popen[bytes]]
-) -> None:
-    """Wait until each stage has committed the end of its input, the first first."""
-    reader = PositionReader(bootstrap)
-    deadline = time.monotonic() + 90
-    try:
-        for stage in stages:
-            inputs = {stage.input: stage.events.partitions}
-            while lag := sum(reader.lag(stage.group, inputs).values()):
-                assert [worker.poll() for worker in workers] == [None] * len(workers)
-                assert time.monotonic() < deadline, f"{stage.role} is {lag} behind"
-                time.sleep(0.02)
-    finally:
-        reader.close()
-
-
-def replayed(bootstrap: str, stage: Stage) -> ReplayReport:
-    return Replay(
-        bootstrap, stage.topics, stage.definition, stage.events,
-        labels=stage.labels, stage=stage.number,
-    ).run()  # fmt: skip
 
 
 def send_with_verdicts(bootstrap: str, stage: Stage, first: int, n: int) -> None:
