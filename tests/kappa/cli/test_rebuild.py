@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -112,24 +114,32 @@ def test_what_makes_no_sense_is_refused(
     assert message in str(run(*arguments).exception)
 
 
-def test_ctrl_c_ends_it_in_order_and_the_next_goes_on(
-    run: Callable[..., Result], bootstrap: str, topics: Topics, tmp_path: Path
-) -> None:
+@contextmanager
+def slow_build(bootstrap: str, topics: Topics, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a build of 1,000 events a second as a process, from its first rows on."""
     command = [
-        sys.executable, "-m", "kappa", "replay", "-p", str(tmp_path / f"{topics.name}.py"),
+        sys.executable, "-m", "kappa", "replay", "-p", str(folder / f"{topics.name}.py"),
         "--no-online", "--definition", "v2", "--rate", "1000",
     ]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline_s = time.monotonic() + 60
-    while not rows(bootstrap, topics):
-        assert process.poll() is None
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=30)
+    with process:
+        deadline_s = time.monotonic() + 120
+        while not rows(bootstrap, topics):
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        yield process
+
+
+def test_ctrl_c_ends_it_in_order_and_the_next_goes_on(
+    run: Callable[..., Result], bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    with slow_build(bootstrap, topics, tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert told.startswith("stopped: ")
     before = rows(bootstrap, topics)
@@ -137,3 +147,19 @@ def test_ctrl_c_ends_it_in_order_and_the_next_goes_on(
     report = json.loads(run("--definition", "v2", "--json").stdout.splitlines()[-1])
     assert (report["rows"], report["complete"]) == (2000 - before, True)
     assert rows(bootstrap, topics) == 2000
+
+
+def test_killed_it_repeats_a_stretch_and_changes_nothing(
+    run: Callable[..., Result], bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    with slow_build(bootstrap, topics, tmp_path) as process:
+        process.kill()
+    assert 0 < rows(bootstrap, topics) < 2000
+    assert run("--definition", "v2").exit_code == 0
+    found: dict[tuple[int, int], set[bytes]] = {}
+    for batch in read_all(bootstrap, topics.features):
+        for value in batch.values:
+            place = msgspec.json.decode(value or b"")["source"]
+            found.setdefault((place["partition"], place["offset"]), set()).add(value or b"")
+    assert len(found) == 2000
+    assert {len(values) for values in found.values()} == {1}
