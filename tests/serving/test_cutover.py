@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from features.definition import Definition
 from streams.cutover import Cutovers, Span
 from streams.errors import ConfigurationError
 from streams.kafka_client import consumer, producer
 from streams.topics import Topics
-from streams.wire import DefinitionChanged, Positions, Prediction
+from streams.wire import DefinitionActivated, DefinitionChanged, Positions, Prediction
 from tests.serving.feature_stream import (
     DEFINITION,
     PARTITIONS,
@@ -281,6 +282,44 @@ def append_events(bootstrap: str, topics: Topics, partition: int, n: int) -> Non
     for _ in range(n):
         client.produce(topics.events, b"{}", b"k", partition)
     assert client.flush(30) == 0
+
+
+def test_a_position_that_knows_of_a_switch_waits_until_the_log_shows_it(
+    bootstrap: str, topics: Topics
+) -> None:
+    """The group's positions may show a transaction before the control log shows its record."""
+    group = topics.group("inference")
+    emit_both(bootstrap, topics, range(30))
+    client = consumer(bootstrap, group_id=group)
+    switched = [TopicPartition(topics.features, p, 20, "source=19 change=1") for p in range(2)]
+    client.commit(offsets=switched, asynchronous=False)
+    client.close()
+    with (
+        working(bootstrap, topics, definitions=BOTH),
+        watching(bootstrap, topics.predictions) as watcher,
+    ):
+        wait_assigned(bootstrap, group)
+        assert not watcher.consume(1, 2.0), "it answers without knowing by which definition"
+        append(bootstrap, topics, order(1, 2, 1))
+        for p in range(PARTITIONS):
+            append(bootstrap, topics, DefinitionActivated(1, 2, p, {str(p): 20}, "w0"))
+        wait_drained(bootstrap, topics, definition=V2)
+    answers = committed_answers(bootstrap, topics.predictions)
+    assert Counter(a.event_id for a in answers) == Counter(
+        f"e{p}-{i}" for p in range(PARTITIONS) for i in range(20, 30)
+    )
+    assert {a.definition for a in answers} == {2}
+
+
+def wait_assigned(bootstrap: str, group: str) -> None:
+    """Wait until the group's members have partitions."""
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    deadline = time.monotonic() + 60
+    while True:
+        members = client.describe_consumer_groups([group])[group].result().members
+        if any(member.assignment.topic_partitions for member in members):
+            return
+        assert time.monotonic() < deadline, "nobody is assigned anything"
 
 
 def test_a_shadow_of_the_other_definition_answers_before_the_switch(
