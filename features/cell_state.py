@@ -158,12 +158,12 @@ class CellState:
         return state
 
     def _make_slots(self, slots: int) -> None:
-        size = len(self._blocks)
+        held = size = len(self._blocks)
         while size < slots:
             size += size // 2
-        if size > len(self._blocks):
-            added = _no_blocks(size - len(self._blocks), self._plan)
-            self._blocks = np.append(self._blocks, added, axis=0)
+        if size > held:
+            self._blocks.resize((size, *self._blocks.shape[1:]), refcheck=False)
+            self._blocks[held:, :, START] = NO_BLOCK
 
     def _grow_pool(self) -> None:
         """Make room for whatever one more record asks for."""

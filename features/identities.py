@@ -21,13 +21,14 @@ NOTHING_SEEN = np.iinfo(np.int64).min
 
 _EMPTY = np.iinfo(np.int64).min
 _SMALLEST_TABLE = 1024
+_AHEAD = 64
 
 
 class SeenIds:
     """The ids seen of late and the watermark of one partition.
 
     The table is open addressing with linear probing: rows (hash, generation), a power of two of
-    them, at most half of them used.
+    them, at most two thirds of them used.
     """
 
     def __init__(self, dedupe_ms: int) -> None:
@@ -69,7 +70,7 @@ class SeenIds:
         self._fill(np.array(seen_ids, dtype=np.int64, order="C"), 0)
 
     def _make_room(self, n: int) -> None:
-        if 2 * (int(self._state[1]) + n) > len(self._table):
+        if 3 * (int(self._state[1]) + n) > 2 * len(self._table):
             self._fill(self._remembered(), n)
 
     def _remembered(self) -> NDArray[np.int64]:
@@ -80,7 +81,7 @@ class SeenIds:
 
     def _fill(self, rows: NDArray[np.int64], room: int) -> None:
         size = _SMALLEST_TABLE
-        while size < 4 * (len(rows) + room):
+        while size < 2 * (len(rows) + room):
             size *= 2
         self._table = _empty_table(size)
         _insert_all(rows, self._table)
@@ -156,6 +157,9 @@ def _admit(
     is_new = np.ones(n, dtype=np.bool_)
     watermarks = np.empty(n, dtype=np.int64)
     for i in range(n):
+        if i % _AHEAD == 0:  # let the processor fetch what is needed next, all at once
+            for j in range(i, min(i + _AHEAD, n)):
+                watermarks[j] = table[keys[j] & (len(table) - 1), 1]
         row = _find(table, keys[i])
         held = table[row, 1]
         if held != _EMPTY and held >= state[0] // dedupe_ms - 1:
