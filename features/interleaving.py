@@ -5,9 +5,9 @@ record that the stage emits says up to where (next offset of the labels partitio
 been applied. Two rules give that order:
 
 - where records were emitted before (a restart, a replay), what they say: :class:`Interleaving`;
-- where nobody has been yet: both logs are merged by record timestamp, of equal ones the event comes
-  first, :func:`seen_by_time`. Each log keeps its own order, so a label with a time far ahead holds
-  up those behind it.
+- where nobody has been yet: both logs are merged by record timestamp, :func:`seen_by_time`; of
+  equal ones the label comes first, as in a recording (:mod:`streams.merging`). Each log keeps its
+  own order, so a label with a time far ahead holds up those behind it.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def seen_by_time(events_ms: Ints, labels_ms: Ints, label_offsets: Ints, first: i
         first: the label offset before which all are applied.
 
     >>> seen_by_time(np.array([5, 9, 7, 20]), np.array([5, 8, 3, 30]), np.array([2, 3, 4, 6]), 1)
-    array([1, 5, 5, 5])
+    array([3, 5, 5, 5])
     """
-    # The head of the labels waits for an event later than itself. What waits is not earlier than
-    # any event so far, so the running maxima decide.
+    # The head of the labels waits for an event that is not earlier than itself. What waits is later
+    # than any event so far, so the running maxima decide.
     heads = np.maximum.accumulate(labels_ms)
-    passed = np.searchsorted(heads, np.maximum.accumulate(events_ms), "left")
+    passed = np.searchsorted(heads, np.maximum.accumulate(events_ms), "right")
     return np.append(first, label_offsets + 1)[passed]

@@ -142,7 +142,7 @@ class PartitionLabels:
         return _part(whole, slice(0, n), end)
 
     def _read_until(self, time_ms: int) -> None:
-        """Read labels until one is of that time or later, or to the end as it is now."""
+        """Read labels until one is later than that, or to the end as it is now."""
         if self._reaches(time_ms):
             return
         end = self._bounds(self._topic, self._partition)[1]
@@ -150,7 +150,7 @@ class PartitionLabels:
             self._read_to(min(end, self._position + CHUNK))
 
     def _reaches(self, time_ms: int) -> bool:
-        return any(bool((batch.timestamps_ms >= time_ms).any()) for batch in self._ahead)
+        return any(bool((batch.timestamps_ms > time_ms).any()) for batch in self._ahead)
 
     def _read_to(self, end: int) -> None:
         """Read all labels before ``end``, which are there."""

@@ -100,7 +100,8 @@ def run_demo(
     ensure_topics(bootstrap, pipeline.topic_specs, demo.settings.replication)
     _refuse_used_topics(bootstrap, topics, pipeline.events.partitions)
     check_schemas(bootstrap, pipeline, demo.settings.replication)
-    player = Player(recordings, SourceProducer(bootstrap, topics, "kappa/demo"))
+    producer = SourceProducer(bootstrap, topics, "kappa/demo")
+    player = Player(recordings, producer, labels_first=pipeline.features.reads_labels)
     roles = (*roles_of(pipeline), SKEW) if demo.skew else roles_of(pipeline)
     with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap, roles) as supervisor:
         conductor = Conductor(

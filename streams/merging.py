@@ -7,6 +7,7 @@ only one recording of each stream is held in memory.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import compress
 from operator import itemgetter
 
 import numpy as np
@@ -90,6 +91,17 @@ def cut(recording: Recording, start: int, stop: int) -> Recording:
         recording.is_label[rows],
         recording.keys[rows],
         recording.values[rows],
+    )
+
+
+def rows_where(recording: Recording, wanted: NDArray[np.bool_]) -> Recording:
+    """Return the rows where ``wanted``, shape (n,), is true."""
+    chosen = wanted.tolist()
+    return Recording(
+        recording.timestamps_ms[wanted],
+        recording.is_label[wanted],
+        list(compress(recording.keys, chosen)),
+        list(compress(recording.values, chosen)),
     )
 
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from streams.errors import BrokerError
 from streams.kafka_client import producer
-from streams.merging import ascending, cut
+from streams.merging import ascending, cut, rows_where
 from streams.recording import Recording
 from streams.topics import Topics
 
@@ -155,11 +155,16 @@ class Player:
     Args:
         recordings: ascending in time, within each and from one to the next.
         to: where they go.
+        labels_first: whether the labels of a stretch are delivered before its events, so that
+            features made of labels do not depend on which topic the broker was told of first.
     """
 
-    def __init__(self, recordings: Iterable[Recording], to: SourceProducer) -> None:
+    def __init__(
+        self, recordings: Iterable[Recording], to: SourceProducer, labels_first: bool = False
+    ) -> None:
         self._recordings: Iterator[Recording] = ascending(recordings)
         self._to = to
+        self._labels_first = labels_first
         self._held: Recording | None = None
         self._position = 0
         self._delivered = Delivered()
@@ -186,14 +191,27 @@ class Player:
             BrokerError: the broker did not take them all.
             SourceError: the input can't be read on, or goes back in time.
         """
+        if self._labels_first:
+            parts = list(self._until(time_ms))
+            for part in parts:
+                self._to.send(rows_where(part, part.is_label))
+            self._to.flush()
+            for part in parts:
+                self._to.send(rows_where(part, ~part.is_label))
+        else:
+            for part in self._until(time_ms):
+                self._to.send(part)
+        before, self._delivered = self._delivered, self._to.flush()
+        return self._delivered - before
+
+    def _until(self, time_ms: int) -> Iterator[Recording]:
+        """Yield what comes before ``time_ms``."""
         while (held := self._next()) is not None:
             stop = int(np.searchsorted(held.timestamps_ms, time_ms, "left"))
             if stop <= self._position:
-                break
-            self._to.send(cut(held, self._position, stop))
+                return
+            yield cut(held, self._position, stop)
             self._position = stop
-        before, self._delivered = self._delivered, self._to.flush()
-        return self._delivered - before
 
     def _next(self) -> Recording | None:
         """Return the recording that holds the next record, or None at the end."""

@@ -2,6 +2,7 @@
 verdicts tell later; and the processes of both stages."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from features.verify import Replay, ReplayReport
 from streams.expressions import Above, Value
 from streams.kafka_client import producer
 from streams.positions import PositionReader
+from streams.replay import offset_bounds, read_ranges
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, ensure_topics
 
@@ -89,6 +91,9 @@ WITH_VERDICTS = Definition(
     },
     groups=("channel",),
 )
+
+# Where the event stands in a re-keyed topic is another place after each repetition there.
+PLACE = re.compile(rb'"source":\{"partition":\d+,"offset":\d+\},')
 
 Log = Sequence[tuple[bytes, bytes, int]]
 """(key, value, record timestamp)."""
@@ -205,3 +210,29 @@ def replayed(bootstrap: str, stage: Stage) -> ReplayReport:
         bootstrap, stage.topics, stage.definition, stage.events,
         labels=stage.labels, stage=stage.number,
     ).run()  # fmt: skip
+
+
+def copy(bootstrap: str, topic: str, to: str, partitions: int) -> None:
+    """Append all records of a topic to another, each to its partition."""
+    client = producer(bootstrap)
+    for batch in read_ranges(bootstrap, topic, offset_bounds(bootstrap, topic, partitions)):
+        for key, value, at_ms in zip(
+            batch.keys, batch.values, batch.timestamps_ms.tolist(), strict=True
+        ):
+            client.produce(to, value, key, batch.partition, timestamp=at_ms)
+    assert client.flush(30) == 0
+
+
+def features_by_event(bootstrap: str, stage: Stage) -> dict[tuple[int, int], bytes]:
+    """Return position in the events topic → the record's bytes, but for the re-keyed place."""
+    found: dict[tuple[int, int], bytes] = {}
+    bounds = offset_bounds(bootstrap, stage.output, stage.events.partitions)
+    for batch in read_ranges(bootstrap, stage.output, bounds):
+        for value in batch.values:
+            assert value is not None
+            record = msgspec.json.decode(value)
+            at = record.get("origin", record["source"])
+            stable = PLACE.sub(b"", value) if "origin" in record else value
+            place = at["partition"], at["offset"]
+            assert found.setdefault(place, stable) == stable, f"two records of {place} differ"
+    return found

@@ -5,7 +5,6 @@ Three kills each by default; ``KAPPA_TEST_KILLS=20`` for the long proof.
 
 import os
 import random
-import re
 import subprocess
 import threading
 import time
@@ -15,15 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
-import msgspec
 import pytest
 
 from features.stages import Stage
-from streams.kafka_client import producer
 from streams.positions import PositionReader
-from streams.replay import offset_bounds, read_ranges
 from tests.features import shops
 from tests.features.shops import (
+    copy,
+    features_by_event,
     payments,
     prepared,
     replayed,
@@ -38,8 +36,6 @@ STEP = 30
 EVERY_S = 0.1
 LONGEST_S = 0.5
 SNAPSHOTS = ("--snapshot-every", "100")
-# Where the event stands in a re-keyed topic is another place after each repetition there.
-PLACE = re.compile(rb'"source":\{"partition":\d+,"offset":\d+\},')
 
 pytestmark = [
     pytest.mark.broker,
@@ -114,32 +110,6 @@ def trickling(bootstrap: str, stage: Stage) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def copy(bootstrap: str, topic: str, to: str, partitions: int) -> None:
-    """Append all records of a topic to another, each to its partition."""
-    client = producer(bootstrap)
-    for batch in read_ranges(bootstrap, topic, offset_bounds(bootstrap, topic, partitions)):
-        for key, value, at_ms in zip(
-            batch.keys, batch.values, batch.timestamps_ms.tolist(), strict=True
-        ):
-            client.produce(to, value, key, batch.partition, timestamp=at_ms)
-    assert client.flush(30) == 0
-
-
-def features_by_event(bootstrap: str, stage: Stage) -> dict[tuple[int, int], bytes]:
-    """Return position in the events topic → the record's bytes, but for the re-keyed place."""
-    found: dict[tuple[int, int], bytes] = {}
-    bounds = offset_bounds(bootstrap, stage.output, stage.events.partitions)
-    for batch in read_ranges(bootstrap, stage.output, bounds):
-        for value in batch.values:
-            assert value is not None
-            record = msgspec.json.decode(value)
-            at = record.get("origin", record["source"])
-            stable = PLACE.sub(b"", value) if "origin" in record else value
-            place = at["partition"], at["offset"]
-            assert found.setdefault(place, stable) == stable, f"two records of {place} differ"
-    return found
 
 
 def killed_and_undisturbed(

@@ -1,5 +1,7 @@
 """Workers of both stages of a definition with two keys, as processes on a real broker."""
 
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +13,8 @@ from streams.replay import offset_bounds, read_ranges
 from streams.topics import dead_letter_topic
 from tests.features import shops
 from tests.features.shops import (
+    copy,
+    features_by_event,
     payments,
     prepared,
     replayed,
@@ -99,3 +103,42 @@ def test_each_event_gets_a_record_of_all_keys(bootstrap: str, tmp_path: Path) ->
     letters = read_ranges(bootstrap, dead, offset_bounds(bootstrap, dead, 1))
     assert sum(map(len, letters)) == 30
     assert len(origins) == 1500 - 30
+
+
+def test_two_workers_and_a_third_that_joins_under_load_give_what_one_gives(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    (one,) = prepared(bootstrap, f"t{uuid4().hex[:8]}", shops.one_key)
+    (several,) = prepared(bootstrap, f"t{uuid4().hex[:8]}", shops.one_key)
+    homes = [tmp_path / name for name in ("first", "second", "third")]
+    sent = 0
+    with ExitStack() as stack:
+
+        def start(home: Path) -> subprocess.Popen[bytes]:
+            worker = stage_worker(bootstrap, several, "one_key", home, *SNAPSHOTS)
+            return stack.enter_context(worker)
+
+        def send_until_opened(home: Path) -> None:
+            """Keep the load up while the new worker's partitions come to it."""
+            nonlocal sent
+            while "partition opened" not in (home / "worker-0.log").read_text():
+                send(bootstrap, several.input, payments(sent, 100))
+                sent += 100
+                assert [worker.poll() for worker in workers] == [None] * len(workers)
+
+        workers = [start(home) for home in homes[:2]]
+        for home in homes[:2]:
+            send_until_opened(home)
+        workers.append(start(homes[2]))
+        send_until_opened(homes[2])
+        send(bootstrap, several.input, payments(sent, 1000))
+        wait_drained(bootstrap, [several], workers)
+        workers.pop().terminate()
+        send(bootstrap, several.input, payments(sent + 1000, 500))
+        wait_drained(bootstrap, [several], workers)
+    copy(bootstrap, several.input, one.input, one.events.partitions)
+    with stage_worker(bootstrap, one, "one_key", tmp_path / "alone") as worker:
+        wait_drained(bootstrap, [one], [worker])
+    wanted = features_by_event(bootstrap, one)
+    assert len(wanted) >= 1500 * 0.98
+    assert features_by_event(bootstrap, several) == wanted

@@ -141,6 +141,31 @@ def test_the_player_stops_before_the_time_given(bootstrap: str, topics: Topics) 
     assert sorted(stamps) == [10, 12, 12, 20]
 
 
+class Told:
+    """In place of the producer: what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def send(self, part: Recording) -> None:
+        if len(part):
+            self.calls.append((part.timestamps_ms.tolist(), sorted(set(part.is_label.tolist()))))
+
+    def flush(self) -> Delivered:
+        self.calls.append("flush")
+        return Delivered()
+
+
+def test_a_player_may_deliver_the_labels_of_a_stretch_before_its_events() -> None:
+    parts = [recording([10, 11, 12]), recording([12, 13, 20])]
+    told = Told()
+    player = Player(parts, told, labels_first=True)  # type: ignore[arg-type]
+    player.play_until(13)
+    player.play_until(100)
+    labels = [([11], [True]), "flush", ([10, 12], [False]), ([12], [False]), "flush"]
+    assert told.calls == [*labels, ([13], [True]), "flush", ([20], [False]), "flush"]
+
+
 @pytest.mark.broker
 def test_a_player_refuses_a_stream_that_goes_back(bootstrap: str, topics: Topics) -> None:
     parts = [recording([10]), recording([8])]
