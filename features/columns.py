@@ -177,7 +177,7 @@ class EventDecoder:
         stream = self._events
         columns = _columns_of(events, {stream.event_time, *self._values.fields, *self._texts})
         return EventColumns(
-            rows=np.array(rows, dtype=np.int64),
+            rows=np.fromiter(rows, np.int64, len(rows)),
             event_ids=self._id_texts(list(map(attrgetter(stream.id), events))),
             entities=self._entity_texts(list(map(attrgetter(stream.entity), events))),
             event_times_ms=_times(stream.event_time, columns[stream.event_time]),
@@ -302,7 +302,7 @@ def _columns_of(records: list[msgspec.Struct], names: Iterable[str]) -> dict[str
 
 
 def _times(name: str, values: list[int]) -> NDArray[np.int64]:
-    times_ms = np.array(values, dtype=np.int64)
+    times_ms = np.fromiter(values, np.int64, len(values))
     if len(times_ms) and (times_ms.min() < EARLIEST_MS or times_ms.max() >= LATEST_MS):
         raise ValueError(
             f"{name} lies outside the years 1 to 9999: it must be milliseconds since the epoch"

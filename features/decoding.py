@@ -28,7 +28,7 @@ def decode_batch(
     dead: list[DeadLetter] = []
     rows = list(range(len(batch)))
     try:
-        records = [decode(value) for value in batch.values]  # type: ignore[arg-type]
+        records = list(map(decode, batch.values))  # type: ignore[arg-type]
     except UNUSABLE:
         rows, records = _decode_singly(batch, decode, dead)
     try:

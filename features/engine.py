@@ -171,7 +171,7 @@ class FeatureEngine:
         moment = _Moment(columns, entities, watermarks_ms, is_late, before_ms, placed)
         return Processed(
             rows=self._rows.make(batch, columns, self._update(moment), label_offsets),
-            keys=take(batch.keys, columns.rows.tolist()),
+            keys=_all_or_some(batch.keys, columns.rows),
             dead=dead,
             late=late,
             places=columns.rows,
@@ -375,6 +375,10 @@ class _Moment:
             before_ms=before_ms,
             placed=placed,
         )
+
+
+def _all_or_some(values: list[bytes | None], rows: NDArray[np.int64]) -> list[bytes | None]:
+    return values if len(rows) == len(values) else take(values, rows.tolist())
 
 
 def warm_up() -> None:

@@ -97,13 +97,14 @@ def hashes(texts: Sequence[str]) -> NDArray[np.int64]:
 def bytes_of(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the texts in UTF-8, one after the other, and the bounds of each, shape (n + 1,)."""
     joined = "".join(texts)
+    pieces: Sequence[str | bytes] = texts
     if joined.isascii():
-        letters, lengths = joined.encode(), list(map(len, texts))
+        letters = joined.encode()
     else:
         encoded = list(map(str.encode, texts))
-        letters, lengths = b"".join(encoded), list(map(len, encoded))
+        letters, pieces = b"".join(encoded), encoded
     bounds = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=bounds[1:])
+    np.cumsum(np.fromiter(map(len, pieces), np.int64, len(texts)), out=bounds[1:])
     return np.frombuffer(letters, dtype=np.uint8), bounds
 
 
