@@ -215,11 +215,12 @@ class StageAudit:
     def _sort_in(self, batch: LogBatch) -> None:
         """Put records to their events; judge at once those whose events were judged before."""
         topic, number = batch.topic, batch.partition
+        is_last = self.stage.is_last  # it walks through the definition: not once per record
         for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
             given = value or b"null"
             try:
                 place = self._place(given)
-                at = place.source if self.stage.is_last else place.origin
+                at = place.source if is_last else place.origin
                 if at is None or at.partition not in self._records:
                     raise msgspec.ValidationError("it names no event of this pipeline")
             except msgspec.MsgspecError as error:

@@ -254,6 +254,7 @@ def test_rows_on_their_way_are_no_difference(served: Served) -> None:
 # With workers as they are
 
 
+@pytest.mark.slow
 def test_both_stages_and_labels_of_real_workers_are_followed(
     bootstrap: str, tmp_path: Path
 ) -> None:
@@ -293,6 +294,7 @@ def test_a_difference_names_the_first_feature_and_shortens_what_is_long() -> Non
     assert "t of entity 'a' was served as vvv" in str(found)
 
 
+@pytest.mark.slow
 def test_what_a_real_worker_keeps_online_is_followed_and_a_tampered_row_found(
     bootstrap: str, tmp_path: Path
 ) -> None:
