@@ -13,6 +13,7 @@ from features.decoding import dead_letter, take
 from features.definition import Definition
 from features.identities import NOTHING_SEEN, SeenIds
 from features.label_feed import LabelFeed, PlacedLabels
+from features.moment import Moment
 from features.origins import SeenOrigins
 from features.records import FeatureRows
 from features.rows import RowMaker
@@ -168,7 +169,7 @@ class FeatureEngine:
         self._late += late
         entities = self._texts(columns, self._key)
         placed, label_offsets = self._take_labels(columns, labels, seen)
-        moment = _Moment(columns, entities, watermarks_ms, is_late, before_ms, placed)
+        moment = Moment(columns, entities, watermarks_ms, is_late, before_ms, placed)
         return Processed(
             rows=self._rows.make(batch, columns, self._update(moment), label_offsets),
             keys=_all_or_some(batch.keys, columns.rows),
@@ -194,7 +195,7 @@ class FeatureEngine:
             offsets = seen[columns.rows]
         return feed.take(labels, offsets), offsets
 
-    def _update(self, moment: "_Moment") -> NDArray[np.float64]:
+    def _update(self, moment: Moment) -> NDArray[np.float64]:
         """Return the values of the stage's features, shape (n, features)."""
         made: list[NDArray[np.float64]] = []
         while True:
@@ -207,7 +208,7 @@ class FeatureEngine:
             made.append(self._update_between_sweeps(head))
             self._sweep(int(moment.watermarks_ms[0]))
 
-    def _update_between_sweeps(self, part: "_Moment") -> NDArray[np.float64]:
+    def _update_between_sweeps(self, part: Moment) -> NDArray[np.float64]:
         placed = part.placed
         if placed is None or not len(placed.before):
             slots, feeds = self._slots.of(part.entities), NO_FEEDS
@@ -342,41 +343,6 @@ class FeatureEngine:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """What is taken at once: events in log order, and the labels placed among them."""
-
-    columns: EventColumns
-    entities: list[str]  # of the stage's key
-    watermarks_ms: NDArray[np.int64]
-    is_late: NDArray[np.bool_]
-    before_ms: int  # the watermark before the first event
-    placed: PlacedLabels | None
-
-    def split(self, event: int) -> tuple["_Moment", "_Moment"]:
-        """Return the events before the given one, with the labels up to it, and the others."""
-        n = len(self.entities)
-        placed = (None, None) if self.placed is None else self.placed.split(event)
-        before_ms = int(self.watermarks_ms[event - 1]) if event else self.before_ms
-        return (
-            self._between(0, event, self.before_ms, placed[0]),
-            self._between(event, n, before_ms, placed[1]),
-        )
-
-    def _between(
-        self, first: int, end: int, before_ms: int, placed: PlacedLabels | None
-    ) -> "_Moment":
-        part = slice(first, end)
-        return _Moment(
-            columns=self.columns.between(first, end),
-            entities=self.entities[part],
-            watermarks_ms=self.watermarks_ms[part],
-            is_late=self.is_late[part],
-            before_ms=before_ms,
-            placed=placed,
-        )
-
-
 def _all_or_some(values: list[bytes | None], rows: NDArray[np.int64]) -> list[bytes | None]:
     return values if len(rows) == len(values) else take(values, rows.tolist())
 
@@ -391,6 +357,6 @@ def warm_up() -> None:
     ids.admit(["a"], np.zeros(1, dtype=np.int64))
     ids.restore(**ids.snapshot())
     slots = EntitySlots()
-    slots.of(["a"])
+    slots.of([str(i) for i in range(1000)])  # the table grows
     EntitySlots.restore(**slots.snapshot(np.zeros(1, dtype=np.int64)))
     warm_up_state()
