@@ -181,4 +181,7 @@ def _time_format(info: Any) -> str:
 
 
 def _enumeration(values: list[Any]) -> Schema:
-    return {"enum": sorted(values, key=lambda value: (type(value).__name__, 0 if value is None else value))}
+    def by_type(value: Any) -> tuple[str, Any]:
+        return type(value).__name__, 0 if value is None else value
+
+    return {"enum": sorted(values, key=by_type)}

@@ -11,8 +11,8 @@ def worker(
     role: Annotated[
         str,
         typer.Argument(
-            help="features, inference, shadow, monitor or trainer; features-KEY for an earlier "
-            "stage of several keys, with .vN behind it for a further definition."
+            help="features, inference, shadow, monitor, trainer or skew; features-KEY for an "
+            "earlier stage of several keys, with .vN behind it for a further definition."
         ),
     ],
     pipeline: PipelineOption = DEFAULT_PIPELINE,

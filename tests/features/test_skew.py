@@ -26,7 +26,6 @@ from tests.features.payments import (
     send,
 )
 from tests.features.served import Server, stage_of
-from tests.features.test_stage_workers import SNAPSHOTS, send_with_verdicts, wait_drained
 
 pytestmark = [
     pytest.mark.broker,
@@ -258,27 +257,34 @@ def test_rows_on_their_way_are_no_difference(served: Served) -> None:
 def test_both_stages_and_labels_of_real_workers_are_followed(
     bootstrap: str, tmp_path: Path
 ) -> None:
+    def send_with_verdicts(number: int, n: int) -> None:
+        """Append payments, and the verdicts that are known by then."""
+        first_verdict, verdicts = max(0, number - 60), n if number else n - 60
+        shops.send(bootstrap, first.topics.labels, shops.verdicts(first_verdict, verdicts))
+        shops.send(bootstrap, first.topics.events, shops.payments(number, n))
+
+    snapshots = ("--snapshot-every", "100")
     stages = shops.prepared(bootstrap, f"t{uuid4().hex[:8]}", shops.with_verdicts)
     first, last = stages
     audits = [StageAudit(bootstrap, stage, tmp_path) for stage in stages]
-    send_with_verdicts(bootstrap, first, 0, 600)
+    send_with_verdicts(0, 600)
     with (
-        shops.stage_worker(bootstrap, first, "with_verdicts", tmp_path, *SNAPSHOTS) as one,
-        shops.stage_worker(bootstrap, last, "with_verdicts", tmp_path, *SNAPSHOTS) as two,
+        shops.stage_worker(bootstrap, first, "with_verdicts", tmp_path, *snapshots) as one,
+        shops.stage_worker(bootstrap, last, "with_verdicts", tmp_path, *snapshots) as two,
     ):
-        wait_drained(bootstrap, stages, [one, two])
+        shops.wait_drained(bootstrap, stages, [one, two])
         assert [drained(audit) for audit in audits] == [[], []]
         for audit in audits:
             audit.save()
             audit.close()
         audits = [StageAudit(bootstrap, stage, tmp_path) for stage in stages]
         for number in range(600, 1200, 200):
-            send_with_verdicts(bootstrap, first, number, 200)
+            send_with_verdicts(number, 200)
             if number == 800:
                 two.kill()
         two.wait(10)
-        with shops.stage_worker(bootstrap, last, "with_verdicts", tmp_path, *SNAPSHOTS) as again:
-            wait_drained(bootstrap, stages, [one, again])
+        with shops.stage_worker(bootstrap, last, "with_verdicts", tmp_path, *snapshots) as again:
+            shops.wait_drained(bootstrap, stages, [one, again])
             assert [drained(audit) for audit in audits] == [[], []]
     for audit in audits:
         assert sum(compared for compared, _ in audit.totals.values()) == 1200 - 24
