@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from infra.kafka_jars import KAFKA_VERSION
+from infra.roles import SKEW
 from infra.supervisor import ROLES
 from streams.settings import Settings
 from tests.kafka_container import engine_answers
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = (*ROLES, "mlflow")
+OURS = (*ROLES, SKEW, "mlflow")
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,10 @@ def test_the_tool_accepts_the_file_and_settings_reach_every_role() -> None:
 def test_every_role_runs_the_entry_point_that_kappa_up_runs(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    for role in ROLES:
+    healthy = {"condition": "service_healthy"}
+    for role in (*ROLES, SKEW):
         assert services[role]["command"] == ["worker", role]
-        assert services[role]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+        assert services[role]["depends_on"] == {"kafka": healthy, "redis": healthy}
         assert "state:/state" in services[role]["volumes"]
 
 
@@ -118,7 +120,7 @@ def test_the_image_holds_every_package_and_runs_without_root() -> None:
 def test_the_lock_covers_the_declared_dependencies_by_hash_and_names_no_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "requirements.lock").read_text()
-    for dependency in project["dependencies"]:
+    for dependency in [*project["dependencies"], *project["optional-dependencies"]["redis"]]:
         name = dependency.split(">")[0].split("=")[0].split("[")[0]
         assert f"\n{name}==" in lock or f"\n{name}[" in lock, f"{name}: run scripts/lock"
     assert "--hash=sha256:" in lock
