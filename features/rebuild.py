@@ -9,8 +9,7 @@ What stands in a group's notes beside the committed offsets:
 
 ====================  ==========================================================================
 (nothing)             built up to there, or followed live
-``building``          built up to there, and not ready yet; of a stage that re-keys, with the
-                      newest record time before there behind it, in milliseconds
+``building``          built up to there, and not ready yet
 ``range 100-200``     the features topic holds the rows of this range of events only, to be
                       compared; the next build clears it
 ====================  ==========================================================================

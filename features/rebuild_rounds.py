@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from features.rebuild_reading import nothing, read_ahead
 from features.stages import Stage
 from streams.batch import LogBatch
 from streams.batch_transport import Fetched
-from streams.group_offsets import Committed
 from streams.replay import read_ranges
 
 PIECE = 4_000
@@ -27,26 +25,19 @@ Ints = NDArray[np.int64]
 class MergedReading:
     """The partitions of a stage's input, cut into rounds.
 
+    Every record that is left after a round is as new as the round's limit or newer, so a build that
+    goes on there cuts as one that was not stopped.
+
     Args:
         bootstrap: the brokers.
         stage: the stage.
         emitter: where its rows go.
-        committed: where the stage's group stands, with its notes.
     """
 
-    def __init__(
-        self,
-        bootstrap: str,
-        stage: Stage,
-        emitter: MergedRekeying,
-        committed: Mapping[int, Committed],
-    ) -> None:
+    def __init__(self, bootstrap: str, stage: Stage, emitter: MergedRekeying) -> None:
         self._bootstrap = bootstrap
         self._stage = stage
         self._emitter = emitter
-        self._committed = {p: at.offset for p, at in committed.items()}
-        self._newest_ms = {p: _noted_ms(at.note) for p, at in committed.items()}
-        self._after: dict[int, dict[int, int]] = defaultdict(dict)
         self._times_ms: dict[int, tuple[Ints, Ints]] = {}
 
     async def rounds(
@@ -56,7 +47,10 @@ class MergedReading:
 
         ``stretch``: partition → [first, end) of what to read.
         """
-        inputs = [self._input(p, first, end) for p, (first, end) in stretch.items()]
+        inputs = [
+            _Input(self._bootstrap, self._stage.input, partition, first, end)
+            for partition, (first, end) in stretch.items()
+        ]
         try:
             while any(not source.is_over for source in inputs):
                 open_ones = [source for source in inputs if not source.ended]
@@ -79,20 +73,6 @@ class MergedReading:
         """Merge and queue what the round's pieces gave, once all have been processed."""
         await self._emitter.send(self._times_ms)
 
-    def newest_ms(self, partition: int, offset: int) -> int:
-        """Return the newest record time before an offset at which a piece ended, milliseconds."""
-        known = self._after[partition]
-        newest = known.get(offset, self._newest_ms.get(partition, 0))
-        for passed in [at for at in known if at < offset]:
-            del known[passed]
-        return newest
-
-    def _input(self, partition: int, first: int, end: int) -> _Input:
-        return _Input(
-            self._bootstrap, self._stage.input, partition, first, end,
-            self._committed.get(partition, 0), self._newest_ms.get(partition, 0),
-        )  # fmt: skip
-
     def _cut(self, inputs: list[_Input], frontier: int) -> list[Fetched]:
         pieces, self._times_ms = [], {}
         for source in inputs:
@@ -103,31 +83,18 @@ class MergedReading:
             piece = source.cut(n)
             pieces.append(piece)
             self._times_ms[source.partition] = piece.batch.offsets, times_ms
-            self._newest_ms[source.partition] = source.newest_ms
-            self._after[source.partition][piece.batch.next_offset] = source.newest_ms
         return pieces
 
 
 class _Input:
     """One partition: what was read of it and is not processed yet."""
 
-    def __init__(
-        self,
-        bootstrap: str,
-        topic: str,
-        partition: int,
-        first: int,
-        end: int,
-        emitted: int,
-        newest_ms: int,
-    ) -> None:
+    def __init__(self, bootstrap: str, topic: str, partition: int, first: int, end: int) -> None:
         self.partition = partition
         self.ended = False
-        self.newest_ms = newest_ms  # of what was cut off
         self.times_ms = np.empty(0, dtype=np.int64)  # running maximum
-        self._topic, self._position, self._end = topic, first, end
-        self._emitted = emitted
-        self._read_ms = newest_ms
+        self._position, self._end = first, end
+        self._newest_ms = 0
         self._batch = nothing(topic, partition, first, first).batch
         self._reading = read_ahead(read_ranges(bootstrap, topic, {partition: (first, end)}))
 
@@ -150,10 +117,8 @@ class _Input:
         if batch is None:
             self.ended = True
             return
-        times_ms = np.maximum.accumulate(batch.timestamps_ms)
-        # What only rebuilds the state is not sent, so its time is of no account.
-        times_ms = np.where(batch.offsets < self._emitted, 0, np.maximum(times_ms, self._read_ms))
-        self._read_ms = max(self._read_ms, int(times_ms[-1]))
+        times_ms = np.maximum.accumulate(batch.timestamps_ms).clip(self._newest_ms)
+        self._newest_ms = int(times_ms[-1])
         self.times_ms = np.concatenate([self.times_ms, times_ms])
         self._batch = replace(
             batch,
@@ -170,8 +135,6 @@ class _Input:
         if whole and self.ended:
             next_offset = self._end
         piece, self._batch = _halves(batch, n, next_offset)
-        if n:
-            self.newest_ms = max(self.newest_ms, int(self.times_ms[n - 1]))
         self.times_ms = self.times_ms[n:]
         fetched = Fetched(self._position, piece, {})
         self._position = next_offset
@@ -204,9 +167,3 @@ def _halves(batch: LogBatch, n: int, next_offset: int) -> tuple[LogBatch, LogBat
         for part in (first, rest)
     )
     return replace(head, next_offset=next_offset), tail
-
-
-def _noted_ms(note: str) -> int:
-    """Return the time behind ``building``, 0 where there is none."""
-    _, _, number = note.partition(" ")
-    return int(number) if number.isdecimal() else 0

@@ -105,7 +105,7 @@ class StageBuild:
         await self._processor.assigned(await asyncio.to_thread(self._bounds, committed))
         self._ready = {p for p, at in committed.items() if at.note == ""}
         if isinstance(self._emitter, MergedRekeying):
-            self._merged = MergedReading(job.bootstrap, stage, self._emitter, committed)
+            self._merged = MergedReading(job.bootstrap, stage, self._emitter)
         if job.ranges is None:
             self._committer = asyncio.create_task(self._commit_now_and_then())
 
@@ -258,16 +258,10 @@ class StageBuild:
     async def _commit(self) -> None:
         async with self._committing:
             done, self._done = self._done, {}
-            positions = {p: Committed(at, self._note(p, at)) for p, at in done.items()}
+            # What was ready before does not cease to be.
+            notes = {p: "" if p in self._ready else BUILDING for p in done}
+            positions = {p: Committed(at, notes[p]) for p, at in done.items()}
             await asyncio.to_thread(self._offsets.commit, positions)
-
-    def _note(self, partition: int, offset: int) -> str:
-        """Return what is noted; what was ready before does not cease to be."""
-        if partition in self._ready:
-            return ""
-        if self._merged is None:
-            return BUILDING
-        return f"{BUILDING} {self._merged.newest_ms(partition, offset)}"
 
 
 def _emitter(bootstrap: str, stage: Stage) -> FeatureEmitter | MergedRekeying:
