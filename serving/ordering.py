@@ -117,7 +117,8 @@ def _model(pipeline: Pipeline, rollout: Rollout, wish: Wish, target: Definition)
         return was_live
     if fitting:
         return fitting[-1]
-    if wish.prior:
+    # Back to where there was no model yet: what answered then answers again.
+    if wish.prior or target.version in {order.before for order in rollout.cutovers.orders}:
         return 0
     other = f" (of models {sorted(of_it)} the definition was another one)" if of_it else ""
     raise ConfigurationError(

@@ -33,18 +33,17 @@ def audit(
     if as_json:
         typer.echo(json.dumps({**account.to_json(), "skew": [asdict(found) for found in served]}))
     else:
-        columns = (
-            "events", "predictions", "dead letters", "lost", "doubled", "both", "orphans",
-            "misplaced",
-        )  # fmt: skip
+        columns = ["events", "predictions", "dead letters", "lost", "doubled", "both", "orphans"]
+        if any(p.misplaced for p in account.partitions):
+            columns.append("misplaced")
         table = Table("partition", title=f"Audit of {context.pipeline.name}")
         for column in columns:
             table.add_column(column, justify="right")
         for p in account.partitions:
             counts = (p.events, p.predictions, p.dead_letters)
-            problems = (len(p.lost), len(p.doubled), len(p.both), len(p.orphans),
-                        len(p.misplaced))  # fmt: skip
-            table.add_row(str(p.partition), *(f"{n:,}" for n in (*counts, *problems)))
+            problems = map(len, (p.lost, p.doubled, p.both, p.orphans, p.misplaced))
+            cells = [f"{n:,}" for n in (*counts, *problems)]
+            table.add_row(str(p.partition), *cells[: len(columns)])
         console = Console()
         console.print(table)
         for line in (*account.lines, *map(str, served)):

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from serving.audit import Audit, audit_partition, repeated, run_audit
+from streams.control import ControlWriter
 from streams.dead_letters import DeadLetter
 from streams.kafka_client import producer
 from streams.topics import Topics, dead_letter_topic, ensure_topics
-from streams.wire import Prediction, Source, Times
+from streams.wire import (
+    DefinitionActivated,
+    DefinitionChanged,
+    ModelEvent,
+    Prediction,
+    Source,
+    Times,
+)
 
 PARTITIONS = 2
 
@@ -54,6 +62,25 @@ def test_an_event_id_answered_twice_is_told() -> None:
 
     assert audit.repeated_ids == ["a"]
     assert not audit.ok
+
+
+def test_an_answer_of_the_wrong_definition_is_told_and_the_turns_are_shown() -> None:
+    events, by = _offsets(0, 1, 2, 3, 4), _offsets(1, 1, 2, 1, 2)
+    due = _offsets(1, 1, 2, 2, 2)
+    account = audit_partition(0, events, events, _offsets(), by, due)
+    audit = Audit([account], [])
+
+    assert account.misplaced == [3]
+    assert not audit.ok
+    assert [(s.definition, s.first, s.last, s.n) for s in account.answered_by] == [
+        (1, 0, 1, 2), (2, 2, 2, 1), (1, 3, 3, 1), (2, 4, 4, 1),
+    ]  # fmt: skip
+    assert audit.lines[1:] == [
+        "partition 0: 1 events answered by another definition than the control log says, offsets 3",
+        "partition 0: definition v1 answered offsets 0 to 1, "
+        "definition v2 answered offsets 2 to 2, definition v1 answered offsets 3 to 3, definition v2 answered offsets 4 to 4",
+    ]
+    assert audit_partition(0, events, events, _offsets(), due, due).ok
 
 
 class _Pipeline:
@@ -153,6 +180,23 @@ def test_a_lost_prediction_is_reported(pipeline: _Pipeline) -> None:
     assert [p.lost for p in audit.partitions] == [[], [5]]
     assert audit.lines[0] == "20 events ≠ 17 predictions + 2 dead letters"
     assert audit.lines[1].startswith("partition 1: 1 events without any answer")
+
+
+@pytest.mark.broker
+def test_an_order_that_the_answers_do_not_follow_is_reported(pipeline: _Pipeline) -> None:
+    pipeline.answer(_all)
+    writer = ControlWriter(pipeline.bootstrap)
+    events: list[ModelEvent] = [
+        DefinitionChanged(1, 2, 1, 0, PARTITIONS, "a test"),
+        DefinitionActivated(1, 2, 1, {"1": 8}, "w0"),
+    ]
+    for event in events:
+        writer.append_model_event(pipeline.topics.models, event)
+
+    audit = pipeline.audit()
+
+    assert not audit.ok
+    assert [p.misplaced for p in audit.partitions] == [[], [8, 9]]
 
 
 @pytest.mark.broker

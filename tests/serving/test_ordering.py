@@ -44,6 +44,13 @@ def test_back_goes_to_the_model_that_was_live() -> None:
     assert (back.change, back.definition, back.before, back.model_version) == (2, 1, 2, 1)
 
 
+def test_back_to_where_no_model_was_the_prior_answers_again() -> None:
+    models = [registered(2, 2)]
+    there = ordered(Wish(2), *models)
+    said = [DefinitionActivated(1, 2, p, {str(p): 7}, "w0") for p in range(2)]
+    assert ordered(Wish(1), *models, there, *said).model_version == 0
+
+
 def test_a_stated_offset_is_passed_on() -> None:
     assert ordered(Wish(2, at={1: 900}), *MODELS).at == {"1": 900}
     with pytest.raises(ConfigurationError, match=r"partitions \[2\].*0 to 1"):
