@@ -11,13 +11,13 @@ build can be stopped and gone on with there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.emission import all_of, row_records
+from features.emission import all_of, row_records, send_dead
 from features.engine import Processed
 from features.records import FeatureRows
 from features.rekeying import RekeyingEmitter, rekeyed
@@ -34,18 +34,18 @@ class MergedRekeying(RekeyingEmitter):
 
     def __init__(self, bootstrap: str, stage: Stage) -> None:
         super().__init__(bootstrap, stage)
-        self._waiting: list[tuple[Processed, LogBatch, asyncio.Future[None]]] = []
+        self._waiting: list[_Piece] = []
         self._came = asyncio.Event()
 
     def emit(
         self,
         processed: Processed,
-        traceparents: Mapping[int, bytes],  # noqa: ARG002 - a replay has none
+        traceparents: Mapping[int, bytes],
         batch: LogBatch,
     ) -> asyncio.Future[None]:
         """Take a piece of the round; the future is set when the broker has the whole round."""
         receipt: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((processed, batch, receipt))
+        self._waiting.append((processed, traceparents, batch, receipt))
         self._came.set()
         return receipt
 
@@ -57,8 +57,14 @@ class MergedRekeying(RekeyingEmitter):
         while len(self._waiting) < len(times_ms):
             self._came.clear()
             await self._came.wait()
+        self.send_round(times_ms)
+
+    def send_round(self, times_ms: Mapping[int, tuple[Ints, Ints]]) -> None:
+        """Queue the rows of all pieces taken so far in the order of time, and the dead letters."""
         waiting, self._waiting = self._waiting, []
-        made = [(p, *rekeyed(self._stage, self._codec, p, batch)) for p, batch, _ in waiting]
+        if not waiting:
+            return
+        made = [(p, *rekeyed(self._stage, self._codec, p, batch)) for p, _, batch, _ in waiting]
         order = _in_time([processed.rows for processed, _, _ in made], times_ms)
         keys = _joined([keys for _, keys, _ in made])
         values = _joined([values for _, _, values in made])
@@ -66,7 +72,12 @@ class MergedRekeying(RekeyingEmitter):
         ids = [event_id for part in rows for event_id in part.event_ids]
         event_times_ms = np.concatenate([part.event_times_ms for part in rows])
         targets = partitions_of(keys, self._stage.events.partitions)[order]
-        sent = []
+        traces = _traces(waiting)
+        sent = [
+            future
+            for processed, _, batch, _ in waiting
+            for future in send_dead(self._producer, self._dead(processed, batch))
+        ]
         for target in np.unique(targets).tolist():
             places = order[targets == target]
             of_target = FeatureRows(
@@ -80,11 +91,28 @@ class MergedRekeying(RekeyingEmitter):
                 groups=[],
             )
             records = partial(
-                row_records, of_target, keys.at(places), values.at(places), {}, self._fixed
+                row_records, of_target, keys.at(places), values.at(places), traces, self._fixed
             )
             sent.append(self._producer.send(self._stage.output, target, records))
-        receipts = [receipt for _, _, receipt in waiting]
+        receipts = [receipt for *_, receipt in waiting]
         all_of(sent, self._loop).add_done_callback(partial(_settle, receipts))
+
+
+_Piece = tuple[Processed, Mapping[int, bytes], LogBatch, asyncio.Future[None]]
+
+
+def _traces(pieces: Sequence[_Piece]) -> dict[int, bytes]:
+    """Return place among the rows of all pieces → header of the trace."""
+    found: dict[int, bytes] = {}
+    first = 0
+    for processed, traceparents, *_ in pieces:
+        offsets = processed.rows.source_offsets
+        if traceparents:
+            for place, offset in enumerate(offsets.tolist(), first):
+                if offset in traceparents:
+                    found[place] = traceparents[offset]
+        first += len(offsets)
+    return found
 
 
 def _in_time(rows: list[FeatureRows], times_ms: Mapping[int, tuple[Ints, Ints]]) -> Ints:

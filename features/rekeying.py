@@ -18,6 +18,7 @@ from features.stages import Stage
 from streams.batch import LogBatch
 from streams.batch_producer import BatchProducer
 from streams.byte_columns import ByteColumn
+from streams.dead_letters import DeadLetter
 from streams.partitioning import partitions_of
 from streams.record_batch import warm_up
 
@@ -55,11 +56,14 @@ class RekeyingEmitter:
             rows = chosen(processed.rows, places)
             records = partial(row_records, rows, keys, values, traceparents, self._fixed)
             sent.append(self._producer.send(self._stage.output, partition, records))
-        dead = processed.dead
-        if self._stage.number:
-            dead = at_origin(dead, batch, self._stage.topics.events)
-        sent += send_dead(self._producer, dead)
+        sent += send_dead(self._producer, self._dead(processed, batch))
         return all_of(sent, self._loop)
+
+    def _dead(self, processed: Processed, batch: LogBatch) -> list[DeadLetter]:
+        """Return the dead letters as such of the events topic."""
+        if self._stage.number == 0:
+            return processed.dead
+        return at_origin(processed.dead, batch, self._stage.topics.events)
 
     def _by_partition(
         self, processed: Processed, batch: LogBatch

@@ -18,13 +18,14 @@ from typing import Any
 
 import structlog
 
+from features.aligned import AlignedReading
 from features.definition import Definition
 from features.emission import FeatureEmitter
 from features.online import OnlineTable, store_folder
 from features.online_writer import OnlineWriter
 from features.processor import FeatureProcessor, SnapshotPolicy
+from features.rebuild_merging import MergedRekeying
 from features.records import FeatureCodec
-from features.rekeying import RekeyingEmitter
 from features.stages import Stage, snapshot_store, stages_of
 from streams.batch_transport import BatchConsumer, Fetched, batch_app
 from streams.clock import SystemClock
@@ -126,9 +127,12 @@ class _FeatureWorker:
             stage, emitter, store, self._done, self._fail, online, job.snapshots,
             job.bootstrap, job.dead_letters,
         )  # fmt: skip
+        self._reading: FeatureProcessor | AlignedReading = self._processor
+        if isinstance(emitter, MergedRekeying):
+            self._reading = AlignedReading(self._processor, emitter, self._ends)
         with _worker_number(home / "workers" / stage.role) as instance:
             app = batch_app(
-                job.bootstrap, stage.group, stage.input, self._processor, self._handle,
+                job.bootstrap, stage.group, stage.input, self._reading, self._handle,
                 home / "faust", instance,
             )  # fmt: skip
             app.loop = self._loop
@@ -153,7 +157,10 @@ class _FeatureWorker:
         return consumer
 
     async def _handle(self, fetched: Fetched) -> None:
-        await self._processor.handle(fetched)
+        await self._reading.handle(fetched)
+
+    async def _ends(self) -> dict[int, int]:
+        return await self._consumer.ends()
 
     def _done(self, partition: int, next_offset: int) -> None:
         self._app.consumer.done(partition, next_offset)
@@ -182,7 +189,7 @@ class _FeatureWorker:
 
     async def _finish(self) -> None:
         """Acknowledge, save and commit what is in hand."""
-        await self._processor.close()
+        await self._reading.close()
         await self._consumer.commit_done()
         await self._consumer.leave_at_stop()
         self._log.info("feature worker stopped", positions=self._processor.positions)
@@ -206,10 +213,10 @@ class _FeatureWorker:
             self._ended.set_exception(error)
 
 
-def stage_emitter(bootstrap: str, stage: Stage) -> FeatureEmitter | RekeyingEmitter:
+def stage_emitter(bootstrap: str, stage: Stage) -> FeatureEmitter | MergedRekeying:
     """Return what sends a stage's output away; call it where an event loop runs."""
     if not stage.is_last:
-        return RekeyingEmitter(bootstrap, stage)
+        return MergedRekeying(bootstrap, stage)
     codec = FeatureCodec(stage.definition, stage.events, stage.labels)
     return FeatureEmitter(bootstrap, stage.topics, codec, SystemClock())
 

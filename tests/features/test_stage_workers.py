@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from features.records import FeatureCodec
@@ -73,6 +74,20 @@ def test_labels_are_read_beside_events_and_a_replay_finds_the_same_order(
     assert counted > 20
 
 
+def assert_in_the_order_of_time(bootstrap: str, stage: Stage) -> None:
+    """What stood in several partitions of the events stands by record time in the re-keyed topic:
+    record n of the events has second n as its time."""
+    for partition in range(stage.events.partitions):
+        bounds = offset_bounds(bootstrap, stage.input, stage.events.partitions)[partition]
+        numbers = [
+            int(msgspec.json.decode(value)["event"]["payment"].removeprefix("p"))
+            for batch in read_ranges(bootstrap, stage.input, {partition: bounds})
+            for value in batch.values
+            if value is not None
+        ]
+        assert numbers == sorted(numbers)
+
+
 def test_each_event_gets_a_record_of_all_keys(bootstrap: str, tmp_path: Path) -> None:
     stages = prepared(bootstrap, f"t{uuid4().hex[:8]}", shops.both_keys)
     first, last = stages
@@ -87,6 +102,7 @@ def test_each_event_gets_a_record_of_all_keys(bootstrap: str, tmp_path: Path) ->
         assert report.identical, (stage.role, report.mismatches)
         assert report.rows == 1500 - 30
         assert (report.repeated, report.pending) == (0, 0)
+    assert_in_the_order_of_time(bootstrap, last)
 
     codec = FeatureCodec(last.definition, last.events, last.labels)
     bounds = offset_bounds(bootstrap, last.output, last.events.partitions)
