@@ -77,8 +77,8 @@ def test_an_answer_of_the_wrong_definition_is_told_and_the_turns_are_shown() -> 
     ]  # fmt: skip
     assert audit.lines[1:] == [
         "partition 0: 1 events answered by another definition than the control log says, offsets 3",
-        "partition 0: definition v1 answered offsets 0 to 1, "
-        "definition v2 answered offsets 2 to 2, definition v1 answered offsets 3 to 3, definition v2 answered offsets 4 to 4",
+        "partition 0: definition v1 answered offsets 0 to 1, definition v2 answered offsets 2 to 2"
+        ", definition v1 answered offsets 3 to 3, definition v2 answered offsets 4 to 4",
     ]
     assert audit_partition(0, events, events, _offsets(), due, due).ok
 
