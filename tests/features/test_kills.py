@@ -91,15 +91,19 @@ class Workers:
 
 
 @contextmanager
-def trickling(bootstrap: str, stage: Stage) -> Iterator[None]:
-    """Send payments, and before them the verdicts known by then, until the block ends."""
+def trickling(bootstrap: str, stage: Stage, behind: int) -> Iterator[None]:
+    """Send payments, and before them the verdicts known by then, until the block ends.
+
+    With ``behind``, verdicts come so many payments later than they should; what is computed then
+    depends on when they are read, and a worker after a crash must not decide that anew.
+    """
     ended = threading.Event()
 
     def trickle() -> None:
         number = 0
         while not ended.wait(EVERY_S):
-            known = max(0, number - shops.KNOWN_AFTER_MS // 1000)
-            send(bootstrap, stage.topics.labels, verdicts(known, min(STEP, number)))
+            known = number - shops.KNOWN_AFTER_MS // 1000 - behind
+            send(bootstrap, stage.topics.labels, verdicts(known, STEP) if known >= 0 else [])
             send(bootstrap, stage.topics.events, payments(number, STEP))
             number += STEP
 
@@ -113,12 +117,12 @@ def trickling(bootstrap: str, stage: Stage) -> Iterator[None]:
 
 
 def killed_and_undisturbed(
-    bootstrap: str, declared: SimpleNamespace, pipeline: str, home: Path
+    bootstrap: str, declared: SimpleNamespace, pipeline: str, home: Path, behind: int = 0
 ) -> tuple[list[Stage], list[Stage]]:
     """Run a pipeline with kills, and another over a copy of its logs without any."""
     killed = prepared(bootstrap, f"t{uuid4().hex[:8]}", declared)
     with Workers(bootstrap, killed, pipeline, home / "killed") as workers:
-        with trickling(bootstrap, killed[0]):
+        with trickling(bootstrap, killed[0], behind):
             for _ in range(KILLS):
                 workers.kill(random.choice(killed))
         workers.drain()
@@ -151,7 +155,9 @@ def test_killed_workers_of_several_partitions_leave_what_their_logs_give(
     bootstrap: str, tmp_path: Path
 ) -> None:
     declared = shops.with_verdicts
-    killed, undisturbed = killed_and_undisturbed(bootstrap, declared, "with_verdicts", tmp_path)
+    killed, undisturbed = killed_and_undisturbed(
+        bootstrap, declared, "with_verdicts", tmp_path, behind=4 * STEP
+    )
     for stage in killed:
         report = replayed(bootstrap, stage)
         assert report.identical, (stage.role, report.mismatches)
