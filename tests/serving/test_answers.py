@@ -1,5 +1,7 @@
 """From feature records to the records of the predictions topic, without a broker."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.answers import AnswerCodec, checked_scores, not_answered, questions
 from streams.errors import ModelError
-from streams.wire import Prediction
+from streams.wire import Prediction, Source
 from tests.serving.feature_stream import T0_MS, ConstantModel, rows
 
 CODEC = AnswerCodec("p.features.v1", "p.predictions.v1", "/p/inference", 1)
@@ -65,6 +67,22 @@ def test_selected_questions_keep_their_places() -> None:
     assert [dict(pairs).get("traceparent") for pairs in outgoing.headers] == [b"t", None]
     assert kept.rows.numeric.tolist() == [[5.0], [0.0]]
     assert kept.rows.categories == [["shop0", "shop0"]]
+
+
+def test_the_source_is_the_place_in_the_events_topic_however_many_keys_there_are() -> None:
+    made = replace(
+        rows(2, [5, 6]),
+        origin_partitions=np.array([1, 3]),
+        origin_offsets=np.array([90, 7]),
+        label_offsets=np.array([4, 4]),
+    )
+    kept = questions(made, np.array([10, 11]), [None, None]).select(np.array([False, True]))
+    (value,) = CODEC.encode(kept, np.array([0.5]), 1, "live", 0).values
+    prediction = msgspec.json.decode(value, type=Prediction)
+    assert prediction.source == Source(3, 7)
+    assert prediction.prediction_id == "p.features.v1-2-11-v1"
+    assert kept.rows.label_offsets is not None
+    assert kept.rows.label_offsets.tolist() == [4]
 
 
 def test_a_time_that_is_none_informs_nobody_and_stops_nothing() -> None:
