@@ -170,6 +170,9 @@ class FeatureProcessor:
         """Take no further batch; wait for the acknowledgements and save all."""
         await self._lock.acquire()  # for good
         await self._settle(set(self._partitions))
+        for partition in self._partitions.values():
+            if partition.labels is not None:
+                partition.labels.close()
 
     async def handle(self, fetched: Fetched) -> None:
         """Take the next stretch of a partition."""
