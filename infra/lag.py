@@ -82,7 +82,9 @@ class LagReader:
         """Return the topics as the definition that was ordered last has them."""
         if self._models is None:
             self._models = ControlFollower(self._bootstrap, self._topics.models)
-        events = decode_model_events(self._models.catch_up())
-        self._rollout = self._rollout.apply_all(events)
+            values = self._models.catch_up()
+        else:
+            values = self._models.poll()  # never waits: this is asked every second
+        self._rollout = self._rollout.apply_all(decode_model_events(values))
         ordered = self._rollout.cutovers.definition
         return self._topics if ordered is None else replace(self._topics, definition=ordered)

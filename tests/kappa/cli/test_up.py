@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -15,8 +16,9 @@ from typer.testing import CliRunner
 from infra.lag import LagReader, inputs
 from infra.supervisor import EXIT_USER_MUST_ACT, ProcessStatus
 from kappa.cli.up import process_lines, process_table
-from streams.errors import BrokerError
-from streams.topics import Topics
+from streams.kafka_client import producer
+from streams.positions import PositionReader
+from streams.topics import Topics, ensure_topics
 
 ROOT = Path(__file__).resolve().parents[3]
 STATUS = [
@@ -84,30 +86,16 @@ def test_the_table_and_the_lines_tell_state_and_lag() -> None:
     ]
 
 
-class FailingOnce:
-    """Positions that fail at the first question."""
-
-    asked = 0
-
-    def __init__(self, _: str) -> None:
-        pass
-
-    def lag(self, group: str, topics: dict[str, int]) -> dict[str, int]:
-        assert group.startswith("bikes.")
-        FailingOnce.asked += 1
-        if FailingOnce.asked == 1:
-            raise BrokerError("the broker restarts")
-        return dict.fromkeys(topics, 2)
-
-    def close(self) -> None:
-        pass
-
-
-def test_lag_is_unknown_while_the_broker_does_not_answer() -> None:
-    topics = Topics("bikes")
-    reader = LagReader("unused", topics, 4, connect=FailingOnce)  # type: ignore[arg-type]
+@pytest.mark.broker
+def test_lag_is_unknown_while_the_broker_does_not_answer(bootstrap: str) -> None:
+    topics = Topics(f"t{uuid4().hex[:8]}")
+    ensure_topics(bootstrap, topics.specs(4))
+    client = producer(bootstrap)
+    for partition in range(4):
+        client.produce(topics.events, b"{}", partition=partition)
+    assert client.flush(30) == 0
+    addresses = iter(["127.0.0.1:1", bootstrap])
+    reader = LagReader(bootstrap, topics, 4, connect=lambda _: PositionReader(next(addresses)))
     assert reader.read() == {}
-    read = inputs(topics, 4)
-    assert reader.read() == {role: 2 * len(read[role]) for role in read}
-    assert len(read["monitor"]) == 4
+    assert reader.read() == {**dict.fromkeys(inputs(topics, 4), 0), "features": 4}
     reader.close()
