@@ -25,7 +25,7 @@ from serving.reading import Reading, sources_of
 from serving.router import Answering, Loader, Role, Router, packaged_models
 from serving.seeking import finder
 from serving.stretches import Outgoing, Place, Position, Taken
-from serving.switching import Switch
+from serving.switching import Switch, check_first
 from serving.transaction import TransactionalHop
 from streams.clock import Clock, SystemClock
 from streams.control import ControlFollower, ControlWriter, decode_model_events
@@ -98,7 +98,6 @@ class InferenceWorker:
             ConfigurationError: the definition that answers is not declared.
         """
         self._follow(self._control.catch_up())
-        self._switch.check_first(self._reading, self._topics.group(self._role))
         while not stop.is_set():
             taken = self._hop.take()
             self._follow(self._control.poll())
@@ -265,6 +264,14 @@ def run_inference(
     versions = [definition.version for definition in definitions]
     router = Router(role, worker, model.prior, load or packaged_models(), versions)
     control, writer = ControlFollower(bootstrap, topics.models), ControlWriter(bootstrap)
+    try:
+        router.follow(decode_model_events(control.catch_up()))
+        if role == "inference":
+            cutovers = router.rollout.cutovers
+            check_first(bootstrap, topics, topics.group(role), cutovers, versions[0])
+    except BaseException:
+        control.close()
+        raise
     inputs = [source.topic for source in sources_of(topics, definitions, events, labels).values()]
     hop = TransactionalHop(
         bootstrap,

@@ -18,6 +18,7 @@ from kafka.protocol.consumer.offsets import IsolationLevel
 from serving.reading import Reading
 from serving.stretches import NOTHING_ANSWERED, Outgoing, Place, Position
 from serving.transaction import TransactionalHop
+from streams.cutover import Cutovers
 from streams.errors import ConfigurationError
 from streams.positions import PositionReader
 from streams.topics import Topics
@@ -75,26 +76,6 @@ class Switch:
             _LOG.info("definition switches", definition=order.definition, since=positions)
         return Said(events, self._records(events), reached)
 
-    def check_first(self, reading: Reading, group: str) -> None:
-        """Raise ConfigurationError where ``group`` has answered from another definition than the
-        first, without an order: it would begin anew, and answer everything twice."""
-        if reading.cutovers.orders:
-            return
-        reader = PositionReader(self.bootstrap)
-        try:
-            topics = reader.committed(group)
-        finally:
-            reader.close()
-        prefix = f"{self.topics.name}.features.v"
-        begun = {int(t.removeprefix(prefix)) for t in topics if t.startswith(prefix)}
-        if begun and reading.first not in begun:
-            answered = min(begun)
-            raise ConfigurationError(
-                f"{group} has answered from the features of definition v{answered}, and the "
-                f"pipeline file declares v{reading.first} as the first: declare v{answered} before "
-                f"it, as features=(...), and switch by `kappa cutover v{reading.first}`"
-            )
-
     def _positions(self, order: DefinitionChanged, partition: int, at: Position) -> Positions:
         unknown = at.answered == NOTHING_ANSWERED and at.next_offset > 0
         if order.together or unknown:  # unknown: another tool has set the group's offsets
@@ -129,3 +110,24 @@ class Switch:
                 definition=order.definition,
                 fix="declare it, as Pipeline(features=(...)), and start the worker again",
             )
+
+
+def check_first(bootstrap: str, topics: Topics, group: str, cutovers: Cutovers, first: int) -> None:
+    """Raise ConfigurationError where ``group`` has answered from another definition than the
+    ``first`` without an order: it would begin anew, and answer everything twice."""
+    if cutovers.orders:
+        return
+    reader = PositionReader(bootstrap)
+    try:
+        read = reader.committed(group)
+    finally:
+        reader.close()
+    prefix = f"{topics.name}.features.v"
+    begun = {int(topic.removeprefix(prefix)) for topic in read if topic.startswith(prefix)}
+    if begun and first not in begun:
+        answered = min(begun)
+        raise ConfigurationError(
+            f"{group} has answered from the features of definition v{answered}, and the pipeline "
+            f"file declares v{first} as the first: declare v{answered} before it, as "
+            f"features=(...), and switch by `kappa cutover v{first}`"
+        )

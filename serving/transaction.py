@@ -91,6 +91,7 @@ class TransactionalHop:
         self._transaction_timeout_ms = transaction_timeout_ms
         self._transactional = transactional
         self._failures = 0
+        self._closing = False
         self._open()
 
     def take(self) -> Taken:
@@ -148,6 +149,7 @@ class TransactionalHop:
 
     def close(self) -> None:
         """Close the connections; what was taken and not committed is left to the next worker."""
+        self._closing = True
         self._consumer.close()
         with suppress(KafkaException):  # one that was fenced meanwhile says so as it closes
             self._producer.close()
@@ -252,6 +254,9 @@ class TransactionalHop:
     # --- membership; called by the client inside consume and close, never inside a transaction ----
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:  # it had not joined yet; a client that closes can't ask for positions
+            client.assign([])
+            return
         held = sorted(at.partition for at in partitions)
         wanted = [TopicPartition(topic, p) for topic in self.inputs for p in held]
         found = client.committed(wanted, timeout=CALL_TIMEOUT_S) if wanted else []
