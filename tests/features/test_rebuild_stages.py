@@ -18,8 +18,7 @@ from features.verify import Replay
 from streams.errors import ConfigurationError
 from streams.replay import offset_bounds, read_ranges
 from tests.features import shops
-from tests.features.shops import PARTITIONS, prepared, send, stage_worker
-from tests.features.test_stage_workers import wait_drained
+from tests.features.shops import PARTITIONS, prepared, send, stage_worker, wait_drained
 
 pytestmark = [
     pytest.mark.broker,
