@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import ours, payments
 from benchmarks.peers.outcome import Rates
 from benchmarks.report import report
-from features.engine import FeatureEngine, warm_up
+from features.engine.engine import FeatureEngine, warm_up
 from infra.broker import EmbeddedBroker
 from kappa import Count, Definition, Sum, Value
 from streams.batch import LogBatch

@@ -36,9 +36,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.report import report  # noqa: E402
-from features.online_rows import RowLayout, entity_keys  # noqa: E402
-from features.online_store import OnlineStore  # noqa: E402
-from features.online_views import stored_name  # noqa: E402
+from features.store.columnar import OnlineStore  # noqa: E402
+from features.store.rows import RowLayout, entity_keys  # noqa: E402
+from features.store.views import stored_name  # noqa: E402
 from infra.ports import free_ports  # noqa: E402
 
 FEATURES = [f"f{i}" for i in range(10)]
@@ -85,7 +85,7 @@ def measure(
     )
     peer = feature_store(folder / f"feast-{kind}", feast_online)
     ours = feature_store(
-        folder / f"ours-{kind}", f"type: features.feast_stores.Kappa{kind.title()}OnlineStore"
+        folder / f"ours-{kind}", f"type: features.store.stores.Kappa{kind.title()}OnlineStore"
     )
     online = ours._get_provider().online_store
     gc.collect()

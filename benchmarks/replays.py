@@ -36,8 +36,8 @@ def recomputed(bootstrap: str, log: Log, home: Path) -> Rates:
 
 def build(spec: str, name: str, bootstrap: str, home: Path) -> Figures:
     """Build in this process, the online store left out; measured after the warm-up."""
-    from features.rebuild import RebuildJob, run_rebuild
-    from features.rebuild_reading import RebuildProgress
+    from features.reprocessing.reading import RebuildProgress
+    from features.reprocessing.rebuild import RebuildJob, run_rebuild
 
     pipeline = load(spec, name)
     definition = replace(pipeline.features, version=pipeline.features.version + BUILT)
@@ -62,8 +62,8 @@ def build(spec: str, name: str, bootstrap: str, home: Path) -> Figures:
 
 def compare(spec: str, name: str, bootstrap: str, _: Path) -> Figures:
     """Recompute and compare in this process; the compiled code is loaded before."""
-    from features.engine import warm_up
-    from features.verify import Replay
+    from features.engine.engine import warm_up
+    from features.reprocessing.verify import Replay
 
     pipeline = load(spec, name)
     warm_up()

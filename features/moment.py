@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import EventColumns
-from features.label_feed import PlacedLabels
+from features.engine.columns import EventColumns
+from features.engine.label_feed import PlacedLabels
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,15 @@ from typing import Any
 
 import structlog
 
-from features.aligned import AlignedReading
 from features.definition import Definition
-from features.emission import FeatureEmitter
-from features.online import OnlineTable, store_folder
-from features.online_writer import OnlineWriter
-from features.processor import FeatureProcessor, SnapshotPolicy
-from features.rebuild_merging import MergedRekeying
+from features.processing.aligned import AlignedReading
+from features.processing.emission import FeatureEmitter
+from features.processing.processor import FeatureProcessor, SnapshotPolicy
+from features.processing.stages import Stage, snapshot_store, stages_of
 from features.records import FeatureCodec
-from features.stages import Stage, snapshot_store, stages_of
+from features.reprocessing.merging import MergedRekeying
+from features.store.table import OnlineTable, store_folder
+from features.store.writer import OnlineWriter
 from streams.batch_transport import BatchConsumer, Fetched, batch_app
 from streams.clock import SystemClock
 from streams.errors import BrokerError, StateError

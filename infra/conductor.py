@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from features.stages import Stage
+from features.processing.stages import Stage
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader

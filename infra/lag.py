@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from features.stages import Stage
+from features.processing.stages import Stage
 from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader

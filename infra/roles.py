@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import structlog
 
 from features.definition import Definition
-from features.stages import ROLE as FEATURES
-from features.stages import Stage, stages_of
+from features.processing.stages import ROLE as FEATURES
+from features.processing.stages import Stage, stages_of
 from infra.supervisor import ROLES
 from serving.pipeline import Pipeline
 from streams.errors import ConfigurationError

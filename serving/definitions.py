@@ -1,7 +1,7 @@
 """Which of a pipeline's definitions have workers: the first, and those built beside it."""
 
 from features.definition import Definition
-from features.stages import stages_of
+from features.processing.stages import stages_of
 from serving.pipeline import Pipeline
 from streams.control import ControlFollower, decode_model_events
 from streams.cutover import Cutovers

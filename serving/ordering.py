@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from features.definition import Definition
-from features.stages import stages_of
+from features.processing.stages import stages_of
 from serving.pipeline import Pipeline
 from serving.reading import is_rekeyed
 from streams.control import ControlFollower, ControlWriter, decode_model_events

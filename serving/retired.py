@@ -16,8 +16,8 @@ from pathlib import Path
 
 from msgspec.structs import fields
 
-from features.online import store_folder
-from features.online_removal import online_views, remove_views
+from features.store.removal import online_views, remove_views
+from features.store.table import store_folder
 from serving.definitions import cutovers_of
 from serving.pipeline import Pipeline
 from streams.errors import ConfigurationError, StateError

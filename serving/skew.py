@@ -21,13 +21,13 @@ import msgspec
 import structlog
 from confluent_kafka import KafkaError, Producer
 
-from features.engine import warm_up
-from features.online import store_folder
-from features.online_store import open_store
-from features.skew import Difference, Tally
-from features.skew_online import OnlineSample
-from features.skew_stage import StageAudit
-from features.stages import Stage, stages_of
+from features.engine.engine import warm_up
+from features.processing.stages import Stage, stages_of
+from features.skew.audit import Difference, Tally
+from features.skew.online import OnlineSample
+from features.skew.stage import StageAudit
+from features.store.columnar import open_store
+from features.store.table import store_folder
 from serving.definitions import definitions_to_run
 from serving.pipeline import Pipeline
 from streams.errors import BrokerError, StateError

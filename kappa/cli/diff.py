@@ -10,9 +10,9 @@ from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_co
 from kappa.cli.ranges import FromOption, ToOption, event_ranges, moment_or_offset
 
 if TYPE_CHECKING:
-    from features.diff import DifferingRow, DiffReport
-    from features.diff_reading import Side
-    from features.diff_statistics import FeatureDifference
+    from features.reprocessing.diff import DifferingRow, DiffReport
+    from features.reprocessing.diff_reading import Side
+    from features.reprocessing.diff_statistics import FeatureDifference
 
 
 def diff(
@@ -46,7 +46,7 @@ def diff(
 
 
 def _side(context: Context, version: int) -> "Side":
-    from features.diff_reading import Side
+    from features.reprocessing.diff_reading import Side
 
     declared = context.pipeline
     definition = declared.definition(version)
@@ -62,7 +62,7 @@ def _compare(
 ) -> "DiffReport":
     from rich.console import Console
 
-    from features.diff import compare
+    from features.reprocessing.diff import compare
 
     with Console(stderr=True).status("reading") as status:
         return compare(

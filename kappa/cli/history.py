@@ -13,7 +13,7 @@ from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from features.history import HistoryProgress
+    from features.store.history import HistoryProgress
 
 
 def history(
@@ -32,10 +32,10 @@ def history(
     """Append the feature records to Parquet files, for get_historical_features of Feast."""
     from rich.console import Console
 
-    from features.feast_registry import open_repository
-    from features.history import History
-    from features.online import store_folder
-    from features.online_views import views_of
+    from features.store.history import History
+    from features.store.registry import open_repository
+    from features.store.table import store_folder
+    from features.store.views import views_of
     from kappa.cli.rebuild import version_of
 
     console = Console(stderr=True)

@@ -18,8 +18,8 @@ from kappa.cli.ranges import event_ranges
 
 if TYPE_CHECKING:
     from features.definition import Definition
-    from features.rebuild import RebuildJob, RebuildReport
-    from features.rebuild_reading import RebuildProgress
+    from features.reprocessing.reading import RebuildProgress
+    from features.reprocessing.rebuild import RebuildJob, RebuildReport
 
 LINE_EVERY_S = 5.0
 
@@ -46,10 +46,10 @@ def build(
     """Build, and print what was done; Ctrl-C stops it in order.
 
     Raises:
-        KappaError: what :func:`features.rebuild.run_rebuild` raises.
+        KappaError: what :func:`features.reprocessing.rebuild.run_rebuild` raises.
     """
     with open_context(pipeline) as context:
-        from features.rebuild import run_rebuild
+        from features.reprocessing.rebuild import run_rebuild
 
         definition = context.pipeline.definition(version_of(version))
         job = _job(context, definition, limits, partition, rate, online)
@@ -69,7 +69,7 @@ def _job(
     rate: float | None,
     online: bool,
 ) -> "RebuildJob":
-    from features.rebuild import RebuildJob
+    from features.reprocessing.rebuild import RebuildJob
     from serving.definitions import answering_version
     from streams.errors import ConfigurationError
 

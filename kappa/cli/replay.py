@@ -11,7 +11,7 @@ from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_co
 from kappa.cli.ranges import FromOption, ToOption, event_ranges, moment_or_offset
 
 if TYPE_CHECKING:
-    from features.verify import ReplayReport
+    from features.reprocessing.verify import ReplayReport
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
@@ -105,8 +105,8 @@ def _compare(
 
     The range is one of the events; what a later stage made of them is compared in whole.
     """
-    from features.stages import snapshot_store, stages_of
-    from features.verify import Replay
+    from features.processing.stages import snapshot_store, stages_of
+    from features.reprocessing.verify import Replay
 
     declared, topics = context.pipeline, context.pipeline.topics
     features, events, labels = declared.features, declared.events, declared.labels

@@ -14,8 +14,8 @@ import pytest
 
 from examples.fraud import pipeline
 from examples.fraud_source import read
-from features.rebuild import RebuildJob, run_rebuild
 from features.records import FeatureCodec
+from features.reprocessing.rebuild import RebuildJob, run_rebuild
 from streams.files import PARQUET, find_files
 from streams.producing import SourceProducer
 from streams.replay import offset_bounds, read_ranges

@@ -16,9 +16,9 @@ import numpy as np
 
 from features.aggregations import Count, Mean
 from features.definition import Category, Definition, Number, Ratio
-from features.feast_registry import open_repository
-from features.online import OnlineColumns, OnlineTable
-from features.online_views import view_of, views_of
+from features.store.registry import open_repository
+from features.store.table import OnlineColumns, OnlineTable
+from features.store.views import view_of, views_of
 from streams.expressions import Value
 from streams.settings import Settings
 from tests.features.payments import PAYMENTS, START_MS

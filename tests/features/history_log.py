@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from features.engine import FeatureEngine
+from features.engine.engine import FeatureEngine
 from features.records import FeatureCodec
 from streams.batch import LogBatch
 from streams.kafka_client import producer

@@ -15,7 +15,7 @@ import numpy as np
 
 from features.aggregations import Count, Mean, Sum, TimeSinceLast
 from features.definition import Category, Definition, HourOfDay, Number
-from features.engine import FeatureEngine
+from features.engine.engine import FeatureEngine
 from features.records import FeatureCodec
 from streams.batch import LogBatch
 from streams.expressions import Value

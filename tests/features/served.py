@@ -6,12 +6,12 @@ from pathlib import Path
 from confluent_kafka import TopicPartition
 
 from features.definition import Definition
-from features.engine import Processed
-from features.online_rows import entity_keys
-from features.online_sqlite import FILE_NAME, SqliteStore
-from features.online_views import stored_name, view_of
-from features.stage_output import StageOutput
-from features.stages import Stage, stages_of
+from features.engine.engine import Processed
+from features.processing.output import StageOutput
+from features.processing.stages import Stage, stages_of
+from features.store.rows import entity_keys
+from features.store.sqlite_store import FILE_NAME, SqliteStore
+from features.store.views import stored_name, view_of
 from streams.kafka_client import consumer, producer
 from streams.replay import offset_bounds, read_ranges
 from streams.topics import Topics

@@ -17,8 +17,8 @@ import numpy as np
 
 from features.aggregations import Count, Mean, Sum, TimeSinceLast
 from features.definition import Category, Definition, Feature, HourOfDay, Number, Ratio
-from features.stages import Stage, stages_of
-from features.verify import Replay, ReplayReport
+from features.processing.stages import Stage, stages_of
+from features.reprocessing.verify import Replay, ReplayReport
 from streams.expressions import Above, Value
 from streams.kafka_client import producer
 from streams.positions import PositionReader

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from features import sweeps
 from features.aggregations import Count, DistinctCount, Mean, Quantile, TopShare, Variance
-from features.columns import EventDecoder
 from features.definition import Definition, Feature
-from features.engine import FeatureEngine, Processed
+from features.engine import sweeps
+from features.engine.columns import EventDecoder
+from features.engine.engine import FeatureEngine, Processed
 from features.records import FeatureCodec
 from streams.errors import StateError
 from streams.expressions import Value
+from tests.features.engine.test_engine import as_dicts, assert_equal_arrays
 from tests.features.oracle import Oracle, Row, texts
 from tests.features.rides import RIDES, START_MS, log_of, ride
-from tests.features.test_engine import as_dicts, assert_equal_arrays
 from tests.features.verdicts import (
     KNOWN,
     ONE_KEY,

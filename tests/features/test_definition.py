@@ -30,7 +30,7 @@ from features.definition import (
     Ratio,
     kind_of,
 )
-from features.engine import FeatureEngine
+from features.engine.engine import FeatureEngine
 from streams.errors import DefinitionError
 from streams.expressions import Above, Equals, Value
 from streams.stream import EventStream, LabelStream

@@ -9,7 +9,7 @@ from msgspec import Meta, defstruct
 
 from features.aggregations import Count, Mean, Sum
 from features.definition import Category, Definition, Number
-from features.engine import FeatureEngine
+from features.engine.engine import FeatureEngine
 from features.records import FeatureCodec
 from streams.batch import LogBatch
 from streams.errors import StateError

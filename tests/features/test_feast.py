@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-from features.online_reader import OnlineReader
+from features.store.reader import OnlineReader
 from streams.errors import SourceError
 from streams.settings import Settings
 from tests.features.feast_session import DEFINITION, HOUR_MS, TWO_KEYS
@@ -117,7 +117,7 @@ def test_the_reader_needs_no_feast_and_computes_the_rest_from_the_request(
     session: Session,
 ) -> None:
     reader = OnlineReader(session.home, DEFINITION, PAYMENTS, session.settings, project=PROJECT)
-    imported = session.run("-c", "import sys, features.online_reader; print(*sys.modules)")
+    imported = session.run("-c", "import sys, features.store.reader; print(*sys.modules)")
     assert "feast" not in imported.split()
     kept = {"count_1h": 3.0, "mean_1h": None, "amount": 21.0, "channel": "shop"}
     assert reader.read({"card": "a"}) == {**kept, "above_mean": None}

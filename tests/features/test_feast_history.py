@@ -9,7 +9,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from features.history import History
+from features.store.history import History
 from tests.features.history_log import FeatureLog
 from tests.features.payments import DEFINITION, PAYMENTS, START_MS, Payment, prepared, send
 
@@ -21,8 +21,8 @@ ASK = """
 import json, sys
 from pathlib import Path
 import pandas as pd
-from features.feast_registry import open_repository
-from features.online_views import views_of
+from features.store.registry import open_repository
+from features.store.views import views_of
 from streams.settings import Settings
 from tests.features.payments import DEFINITION, PAYMENTS
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from features.stages import Stage
+from features.processing.stages import Stage
 from streams.positions import PositionReader
 from tests.features import shops
 from tests.features.shops import (

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.processor import SnapshotPolicy
-from features.rebuild import RebuildJob, run_rebuild
-from features.rebuild_reading import RebuildProgress
-from features.verify import Replay
+from features.processing.processor import SnapshotPolicy
+from features.reprocessing.reading import RebuildProgress
+from features.reprocessing.rebuild import RebuildJob, run_rebuild
+from features.reprocessing.verify import Replay
 from streams.errors import ConfigurationError
 from streams.replay import offset_bounds, read_ranges
 from tests.features import shops

@@ -8,8 +8,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from features.processing.stages import Stage
 from features.records import FeatureCodec
-from features.stages import Stage
 from streams.replay import offset_bounds, read_ranges
 from streams.topics import dead_letter_topic
 from tests.features import shops

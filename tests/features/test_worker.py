@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from features.records import FeatureCodec
-from features.verify import Replay
+from features.reprocessing.verify import Replay
 from streams.kafka_client import consumer, producer
 from streams.topics import Topics, dead_letter_topic
 from tests.features.payments import (

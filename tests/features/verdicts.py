@@ -24,9 +24,9 @@ from features.aggregations import (
     TopShare,
     Variance,
 )
-from features.columns import EventColumns, EventDecoder
 from features.definition import Category, Definition, Feature, Number, Ratio, Times
-from features.engine import FeatureEngine, Processed
+from features.engine.columns import EventColumns, EventDecoder
+from features.engine.engine import FeatureEngine, Processed
 from features.records import FeatureRows
 from streams.batch import LogBatch
 from streams.dead_letters import DeadLetter

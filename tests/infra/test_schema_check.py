@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, defstruct
 
 from features.aggregations import Count, Sum
 from features.definition import Definition, Number
-from features.engine import FeatureEngine
+from features.engine.engine import FeatureEngine
 from features.records import FeatureCodec
 from infra.schema_check import check_schemas, look_at_schemas
 from serving.pipeline import Pipeline

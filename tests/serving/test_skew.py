@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from features.stages import Stage
+from features.processing.stages import Stage
 from serving.outbox import Outbox
 from serving.skew import SkewOptions, SkewWorker, skew_account
 from streams.replay import offset_bounds, read_ranges

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from features.online_removal import online_views
+from features.store.removal import online_views
 from kappa.cli.gc import gc
 from kappa.cli.replay import replay
 from kappa.loading import load_pipeline

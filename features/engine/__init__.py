@@ -1,0 +1,1 @@
+"""The state of a partition: events in, rows of features out."""

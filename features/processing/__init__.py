@@ -1,0 +1,1 @@
+"""The stages: what reads a log, keeps an engine's state, and writes the next log."""

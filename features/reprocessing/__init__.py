@@ -1,0 +1,1 @@
+"""Features made again: to compare, or as another version beside the one that runs."""
