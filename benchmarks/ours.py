@@ -167,7 +167,7 @@ def watch(
         if now[0] >= events:
             break
         time.sleep(_POLL_S)
-    if began is None or began[0] == now[0]:
+    if began is None or now[1] <= began[1]:  # the system counts processor time in hundredths
         raise MeasuringError("too few events to measure: take more --events")
     return Rates(
         (now[0] - began[0]) / (now[1] - began[1]), (now[0] - began[0]) / (now[2] - began[2])

@@ -89,7 +89,7 @@ class RemoteFolder:
     """A folder at an address; its errors are OSErrors, whatever the store's client raises."""
 
     def __init__(self, address: str) -> None:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        from fsspec.core import url_to_fs
 
         self._address = address.rstrip("/")
         try:

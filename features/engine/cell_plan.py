@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.engine import cells
 from features.aggregations import (
     Count,
     DistinctCount,
@@ -24,6 +23,7 @@ from features.aggregations import (
     Variance,
     Windowed,
 )
+from features.engine import cells
 from features.engine.columns import Wanted
 from features.engine.inputs import Text, number_of, text_of
 from streams.expressions import Expression

@@ -2,7 +2,8 @@
 
 The first stage reads the events and computes what remembers by their own key. Each further key has
 a topic of the same events keyed by it (:mod:`features.processing.rekeyed`), which the stage before
-writes and the next reads; the last stage makes the feature records. A definition of one key has one stage.
+writes and the next reads; the last stage makes the feature records. A definition of one key has one
+stage.
 
 The last stage is called ``features`` whatever their number; an earlier one ``features-<key>``.
 Groups, snapshots and processes go by these names.

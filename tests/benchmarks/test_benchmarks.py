@@ -28,7 +28,7 @@ def run(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_features_beside_plain_faust() -> None:
-    report = run("features", "--events", "20000", "--faust-events", "2000", "--peers", "faust")
+    report = run("features", "--events", "100000", "--faust-events", "2000", "--peers", "faust")
     assert {"faust_per_core", "ours_live_per_core", "ours_replay_per_core"} <= set(
         report["figures"]
     )
