@@ -175,7 +175,7 @@ def _below(folder: Path) -> list[Path]:
 
 def _remote(address: str, is_wanted: Callable[[str], bool]) -> dict[str, int]:
     """Return address → bytes of the folders below an address whose name is wanted."""
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+    from fsspec.core import url_to_fs
 
     try:
         store, path = url_to_fs(address)

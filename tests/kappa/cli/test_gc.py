@@ -198,7 +198,7 @@ def test_workers_run_for_what_is_built_whole(place: Place) -> None:
 def test_snapshots_in_a_store_go_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAPPA_SNAPSHOTS", f"memory://{place.name}")
     built(place)
-    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+    from fsspec.implementations.memory import MemoryFileSystem
 
     below = f"/{place.name}/{place.name}"
     store = MemoryFileSystem()
