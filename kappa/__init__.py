@@ -1,38 +1,45 @@
-"""The public API: what a pipeline file imports."""
+"""The public API: what a pipeline file imports.
 
-from features.aggregations import (
-    Count,
-    DecayedMean,
-    DistinctCount,
-    First,
-    Last,
-    Max,
-    Mean,
-    Min,
-    Quantile,
-    Rate,
-    Std,
-    Sum,
-    TimeSinceLast,
-    TopShare,
-    Variance,
-)
-from features.definition import (
-    Category,
-    DayOfWeek,
-    Definition,
-    HourOfDay,
-    Minus,
-    Number,
-    Plus,
-    Ratio,
-    Times,
-)
-from serving.pipeline import Pipeline
-from serving.spec import DataDrift, Performance
-from streams.expressions import Above, Below, Equals, OneOf, Value
-from streams.stream import EventStream, LabelStream
-from training.spec import Model, Training
+A name is loaded when it is asked for, so that ``kappa --help`` waits for none of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.aggregations import (
+        Count,
+        DecayedMean,
+        DistinctCount,
+        First,
+        Last,
+        Max,
+        Mean,
+        Min,
+        Quantile,
+        Rate,
+        Std,
+        Sum,
+        TimeSinceLast,
+        TopShare,
+        Variance,
+    )
+    from features.definition import (
+        Category,
+        DayOfWeek,
+        Definition,
+        HourOfDay,
+        Minus,
+        Number,
+        Plus,
+        Ratio,
+        Times,
+    )
+    from serving.pipeline import Pipeline
+    from serving.spec import DataDrift, Performance
+    from streams.expressions import Above, Below, Equals, OneOf, Value
+    from streams.stream import EventStream, LabelStream
+    from training.spec import Model, Training
 
 __all__ = [
     "Above",
@@ -72,3 +79,23 @@ __all__ = [
     "Value",
     "Variance",
 ]
+
+_NAMES = {
+    "features.aggregations": (
+        "Count DecayedMean DistinctCount First Last Max Mean Min Quantile Rate Std Sum "
+        "TimeSinceLast TopShare Variance"
+    ),
+    "features.definition": "Category DayOfWeek Definition HourOfDay Minus Number Plus Ratio Times",
+    "serving.pipeline": "Pipeline",
+    "serving.spec": "DataDrift Performance",
+    "streams.expressions": "Above Below Equals OneOf Value",
+    "streams.stream": "EventStream LabelStream",
+    "training.spec": "Model Training",
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)

@@ -15,6 +15,7 @@ from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
 from kappa.cli.gc import gc
 from kappa.cli.history import history
+from kappa.cli.plan import plan
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
 from kappa.cli.replay import replay
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, diff, cutover, gc, history, predictions, alerts, audit,
+    demo, up, produce, train, replay, diff, cutover, gc, history, predictions, alerts, audit, plan,
     schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
