@@ -21,8 +21,8 @@ from streams.errors import BrokerError
 from streams.kafka_client import consumer
 from streams.record_batch import RecordBatch, encode_batches
 from streams.replay import offset_bounds
-from streams.topics import Topics, dead_letter_topic
-from tests.features.payments import DEFINITION, PAYMENTS, payments, prepared
+from streams.topics import Topics, TopicSpec, dead_letter_topic, ensure_topics
+from tests.features.payments import DEFINITION, PARTITIONS, PAYMENTS, payments, prepared
 
 pytestmark = pytest.mark.broker
 
@@ -132,3 +132,26 @@ def test_a_refused_row_fails_its_batch_and_all_that_follow(
     assert isinstance(second, BrokerError)
     assert isinstance(third, BrokerError)
     assert offset_bounds(bootstrap, topics.features, 2)[1] == (0, 50)
+
+
+def test_a_batch_is_not_done_while_one_of_its_topics_has_not_taken_it(bootstrap: str) -> None:
+    topics = Topics(f"emit{uuid4().hex[:8]}")
+    ensure_topics(bootstrap, [TopicSpec(topics.features, PARTITIONS)])  # none for dead letters
+    mixed = processed(topics, 0, 0, 300)
+    assert len(mixed.rows)
+    assert mixed.dead
+
+    async def run() -> BaseException | None:
+        emitter = FeatureEmitter(bootstrap, topics, CODEC, ManualClock(NOW_MS))
+        future = emitter.emit(mixed, {})
+        try:
+            while offset_bounds(bootstrap, topics.features, PARTITIONS)[0][1] < len(mixed.rows):
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)  # what had been acknowledged would be told by now
+            assert not future.done()
+        finally:
+            emitter.close()
+        (outcome,) = await asyncio.gather(future, return_exceptions=True)
+        return outcome
+
+    assert isinstance(asyncio.run(asyncio.wait_for(run(), 60)), BrokerError)
