@@ -13,12 +13,12 @@ from features.engine.columns import Decoder, EventColumns, EventDecoder, LabelDe
 from features.engine.decoding import dead_letter, take
 from features.engine.identities import NOTHING_SEEN, SeenIds
 from features.engine.label_feed import LabelFeed, PlacedLabels
+from features.engine.moment import Moment
 from features.engine.origins import SeenOrigins
 from features.engine.rows import RowMaker
 from features.engine.slots import EntitySlots
 from features.engine.state import NO_FEEDS, NOTHING, EntityState, plan_state, warm_up_state
 from features.engine.sweeps import Sweeps
-from features.moment import Moment
 from features.records import FeatureRows
 from features.staging import earlier_features, label_stage, stage_features
 from streams.batch import LogBatch
