@@ -9,10 +9,12 @@ windows of 5 minutes, a day and a week kept; CPU time of :meth:`FeatureEngine.pr
 - Days: 10,000 entities, each seen before; days 1, 2 to 10, 11 to 20 and 21 to 30 of one log; the
   median over the days.
 
-``flat`` is the slowest divided by the quickest. With ``--end-to-end`` also live, from Kafka to the
-features topic and the online store: 1,000 and 1,000,000 entities, one day and thirty, per core; and
-a log of two partitions worked on by one worker and by two, by the clock. The broker runs on the
-same machine, so on two cores the second worker has to share one with it.
+``flat`` is the slowest divided by the quickest. With ``--end-to-end`` also from Kafka to the
+features topic: in replay, and live (where nearly every event of 1,000,000 entities is also a row of
+the online store, while those of 1,000 are coalesced); 1,000 and 1,000,000 entities, one day and
+thirty, per core. And a log of two partitions worked on by one process and by two, by the clock:
+live, and in replay with its comparison. The broker runs on the same machine and writes for the live
+worker, so on two cores the second live worker has to share one with it.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import ours, payments
+from benchmarks import ours, payments, replays
 from benchmarks.peers.outcome import Rates
 from benchmarks.report import report
 from features.engine.engine import FeatureEngine, warm_up
@@ -128,19 +130,23 @@ def over_days(events_a_day: int) -> dict[str, float]:
 
 
 def end_to_end(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
-    """Return events per second of one core of the live worker, for growing logs."""
+    """Return events per second of one core, live and in replay, for growing logs."""
     few, many = ENTITIES[0], ENTITIES[-1]
     figures: dict[str, float] = {}
     for name, entities, days in (
-        (f"live_{few}_entities", few, 1),
-        (f"live_{many}_entities", many, 1),
-        (f"live_{few}_entities_{DAYS}_days", few, DAYS),
+        (f"{few}_entities", few, 1),
+        (f"{many}_entities", many, 1),
+        (f"{few}_entities_{DAYS}_days", few, DAYS),
     ):
         known = np.arange(many if entities == many else max(few, events // 3))
         warm_up_events = len(known)
         cards = np.concatenate([known % entities, payments.cards_of(events, entities, 1)])
         log = filled(bootstrap, "same", cards, 2 * days * DAY_MS // len(cards))
-        figures[name] = round(live(bootstrap, log, folder / name, warm_up_events).per_core)
+        figures[f"live_{name}"] = round(
+            live(bootstrap, log, folder / name, warm_up_events).per_core
+        )
+        again = replays.rebuilt(bootstrap, log, folder / name, warm_up_events)
+        figures[f"replay_{name}"] = round(again.per_core)
     return figures
 
 
@@ -150,7 +156,13 @@ def two_workers(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
     one, two = (filled(bootstrap, "two", cards, payments.STEP_MS) for _ in range(2))
     alone = together(bootstrap, one, folder / "one", 1)
     both = together(bootstrap, two, folder / "two", 2)
+    finish(bootstrap, two, folder / "two")
+    one_replay = replays.recomputed_side_by_side(bootstrap, two, folder, 1)
+    two_replays = replays.recomputed_side_by_side(bootstrap, two, folder, 2)
     return {
+        "replay_one_process_per_s": round(one_replay.per_s),
+        "replay_two_processes_per_s": round(two_replays.per_s),
+        "two_replays_times_one": round(two_replays.per_s / one_replay.per_s, 2),
         "live_one_worker_per_s": round(alone.per_s),
         "live_two_workers_per_s": round(both.per_s),
         "two_workers_times_one": round(both.per_s / alone.per_s, 2),
@@ -217,6 +229,20 @@ def together(bootstrap: str, log: ours.Log, home: Path, workers: int) -> Rates:
         return Rates(events / cpu_s, events / clock_s)
 
 
+def finish(bootstrap: str, log: ours.Log, home: Path) -> None:
+    """Work on what is left of a log to its end."""
+    progress = ours.Progress(bootstrap, log.pipeline())
+    try:
+        with ours.worker(log.spec, bootstrap, log.name, home) as process:
+            deadline = time.monotonic() + ours.TIMEOUT_S
+            while progress.done() < log.events:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise ours.MeasuringError(ours.last_words(home))
+                time.sleep(0.1)
+    finally:
+        progress.close()
+
+
 def flatness(figures: dict[str, float], names: list[str]) -> float:
     """Return the slowest divided by the quickest of some figures."""
     rates = [figures[name] for name in names]
@@ -242,7 +268,7 @@ def main() -> None:
     figures["days_flat"] = flatness(days, list(days))
     goals = {"entities_flat": GOAL_FLAT, "days_flat": GOAL_FLAT}
     if options.end_to_end:
-        goals |= {"live_flat": GOAL_FLAT, "two_workers_times_one": GOAL_TWO}
+        goals |= {"replay_flat": GOAL_FLAT, "two_replays_times_one": GOAL_TWO}
         with_broker(options.events, figures, skipped)
     figures["benchmark_s"] = round(time.monotonic() - began_s)
     title = "Growth: events per second as entities and days grow"
@@ -258,13 +284,16 @@ def with_broker(events: int, figures: dict[str, float], skipped: dict[str, str])
         try:
             try:
                 grown = end_to_end(bootstrap, Path(folder), events)
-                figures |= {**grown, "live_flat": flatness(grown, list(grown))}
+                figures |= grown
+                for kind in ("live", "replay"):
+                    names = [name for name in grown if name.startswith(kind)]
+                    figures[f"{kind}_flat"] = flatness(grown, names)
             except ours.MeasuringError as error:
-                skipped["live_flat"] = str(error)
+                skipped["live_flat"] = skipped["replay_flat"] = str(error)
             try:
                 figures |= two_workers(bootstrap, Path(folder), 4 * events)
             except ours.MeasuringError as error:
-                skipped["two_workers_times_one"] = str(error)
+                skipped["two_replays_times_one"] = str(error)
         finally:
             if broker is not None:
                 broker.stop()

@@ -1,6 +1,7 @@
 """Ours, in replay: a version built anew into its own topic, and features recomputed and compared.
 
-    python -m benchmarks.replays build|compare SPEC NAME BOOTSTRAP HOME
+    python -m benchmarks.replays build|compare SPEC NAME BOOTSTRAP HOME [--warm-up N]
+        [--partition P]
 
 Each runs in a process of its own, which measures itself and prints a line of JSON.
 """
@@ -10,20 +11,27 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from benchmarks.ours import ROOT, WARM_UP, Log, MeasuringError, environment, load
 from benchmarks.peers.outcome import Rates
+from streams.replay import offset_bounds
 from streams.topics import ensure_topics
 
 BUILT = 100  # the version that is built is the declared one plus this
 Figures = dict[str, float]
 
 
-def rebuilt(bootstrap: str, log: Log, home: Path) -> Rates:
-    """Build the log's features again, under another version; every record is acknowledged."""
-    return _run("build", log, bootstrap, home)
+def rebuilt(bootstrap: str, log: Log, home: Path, warm_up: int | None = None) -> Rates:
+    """Build the log's features again, under another version; every record is acknowledged.
+
+    Measured after ``warm_up`` events, by default a quarter.
+    """
+    events = int(WARM_UP * log.events) if warm_up is None else warm_up
+    return _run("build", log, bootstrap, home, "--warm-up", str(events))
 
 
 def recomputed(bootstrap: str, log: Log, home: Path) -> Rates:
@@ -34,7 +42,21 @@ def recomputed(bootstrap: str, log: Log, home: Path) -> Rates:
     return _run("compare", log, bootstrap, home)
 
 
-def build(spec: str, name: str, bootstrap: str, home: Path) -> Figures:
+def recomputed_side_by_side(bootstrap: str, log: Log, home: Path, partitions: int) -> Rates:
+    """Recompute the first partitions, a process for each, at the same time.
+
+    By the clock the rates of the processes are added up; of a core, their mean.
+    """
+    with ThreadPoolExecutor(partitions) as pool:
+        runs = pool.map(
+            lambda p: _run("compare", log, bootstrap, home, "--partition", str(p)),
+            range(partitions),
+        )
+        rates = list(runs)
+    return Rates(fmean(rate.per_core for rate in rates), sum(rate.per_s for rate in rates))
+
+
+def build(spec: str, name: str, bootstrap: str, home: Path, warm_up: int) -> Figures:
     """Build in this process, the online store left out; measured after the warm-up."""
     from features.reprocessing.reading import RebuildProgress
     from features.reprocessing.rebuild import RebuildJob, run_rebuild
@@ -46,7 +68,7 @@ def build(spec: str, name: str, bootstrap: str, home: Path) -> Figures:
     began: list[tuple[int, float, float]] = []
 
     def observe(progress: RebuildProgress) -> None:
-        if not began and progress.done >= WARM_UP * progress.total:
+        if not began and progress.done >= warm_up:
             began.append((progress.done, time.process_time(), time.perf_counter()))
 
     job = RebuildJob(bootstrap, topics, definition, pipeline.events, home / "built", online=False)
@@ -60,16 +82,20 @@ def build(spec: str, name: str, bootstrap: str, home: Path) -> Figures:
     }
 
 
-def compare(spec: str, name: str, bootstrap: str, _: Path) -> Figures:
-    """Recompute and compare in this process; the compiled code is loaded before."""
+def compare(spec: str, name: str, bootstrap: str, partition: int | None) -> Figures:
+    """Recompute and compare in this process, all or one partition; compiled code is there."""
     from features.engine.engine import warm_up
     from features.reprocessing.verify import Replay
 
     pipeline = load(spec, name)
     warm_up()
     replay = Replay(bootstrap, pipeline.topics, pipeline.features, pipeline.events)
+    ranges = None
+    if partition is not None:
+        bounds = offset_bounds(bootstrap, pipeline.topics.events, pipeline.events.partitions)
+        ranges = {partition: bounds[partition]}
     cpu_s = time.process_time()
-    report = replay.run()
+    report = replay.run(ranges)
     return {
         "events": report.events,
         "cpu_s": time.process_time() - cpu_s,
@@ -78,9 +104,10 @@ def compare(spec: str, name: str, bootstrap: str, _: Path) -> Figures:
     }
 
 
-def _run(kind: str, log: Log, bootstrap: str, home: Path) -> Rates:
+def _run(kind: str, log: Log, bootstrap: str, home: Path, *options: str) -> Rates:
     command = [
         sys.executable, "-m", "benchmarks.replays", kind, log.spec, log.name, bootstrap, str(home),
+        *options,
     ]  # fmt: skip
     ended = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
@@ -102,9 +129,15 @@ def main() -> None:
     for argument in ("spec", "name", "bootstrap"):
         parser.add_argument(argument)
     parser.add_argument("home", type=Path)
+    parser.add_argument("--warm-up", type=int, default=0)
+    parser.add_argument("--partition", type=int)
     options = parser.parse_args()
-    kind = build if options.kind == "build" else compare
-    print(json.dumps(kind(options.spec, options.name, options.bootstrap, options.home)))
+    what = options.spec, options.name, options.bootstrap
+    if options.kind == "build":
+        figures = build(*what, options.home, options.warm_up)
+    else:
+        figures = compare(*what, options.partition)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
