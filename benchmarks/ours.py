@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import psutil
 from confluent_kafka.admin import AdminClient
 
 from benchmarks.peers.outcome import Rates
+from infra.roles import stages_at
 from serving.pipeline import Pipeline
 from streams.positions import PositionReader
 from streams.topics import Topics, dead_letter_topic, ensure_topics
@@ -74,13 +75,18 @@ def fill(bootstrap: str, spec: str, data: Path, name: str, limit: int | None) ->
 
 
 def live(bootstrap: str, log: Log, home: Path) -> Rates:
-    """Run the feature worker over the log, features emitted and the online store written."""
-    with worker(log.spec, bootstrap, log.name, home) as process:
-        progress = Progress(bootstrap, log.pipeline())
-        try:
-            return watch([process], progress, log.events, home)
-        finally:
-            progress.close()
+    """Run a feature worker for each stage, features emitted and the online store written."""
+    pipeline = log.pipeline()
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                worker(log.spec, bootstrap, log.name, home, "--stage", str(stage.number))
+            )
+            for stage in stages_at(pipeline, pipeline.topics)
+        ]
+        progress = Progress(bootstrap, pipeline)
+        stack.callback(progress.close)
+        return watch(processes, progress, log.events, home)
 
 
 @contextmanager
@@ -112,11 +118,11 @@ class Progress:
         self._topics: Topics = pipeline.topics
         dead = dead_letter_topic(self._topics.events)
         self._ends = {self._topics.features: self._partitions, dead: 1}
+        self._last = stages_at(pipeline, pipeline.topics)[-1]
 
     def by_partition(self) -> dict[int, int]:
-        """Return partition → events committed."""
-        group = self._topics.group("features")
-        return self._reader.committed(group).get(self._topics.events, {})
+        """Return partition → records of its input that the last stage has committed."""
+        return self._reader.committed(self._last.group).get(self._last.input, {})
 
     def done(self) -> int:
         """Return how many events are done."""

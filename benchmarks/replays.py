@@ -18,6 +18,7 @@ from statistics import fmean
 
 from benchmarks.ours import ROOT, WARM_UP, Log, MeasuringError, environment, load
 from benchmarks.peers.outcome import Rates
+from infra.roles import stages_at
 from streams.replay import offset_bounds
 from streams.topics import ensure_topics
 
@@ -71,7 +72,10 @@ def build(spec: str, name: str, bootstrap: str, home: Path, warm_up: int) -> Fig
         if not began and progress.done >= warm_up:
             began.append((progress.done, time.process_time(), time.perf_counter()))
 
-    job = RebuildJob(bootstrap, topics, definition, pipeline.events, home / "built", online=False)
+    job = RebuildJob(
+        bootstrap, topics, definition, pipeline.events, home / "built", pipeline.labels,
+        online=False,
+    )  # fmt: skip
     report = run_rebuild(job, observe)
     done, cpu_s, clock_s = began[0]
     return {
@@ -89,18 +93,21 @@ def compare(spec: str, name: str, bootstrap: str, partition: int | None) -> Figu
 
     pipeline = load(spec, name)
     warm_up()
-    replay = Replay(bootstrap, pipeline.topics, pipeline.features, pipeline.events)
+    what = bootstrap, pipeline.topics, pipeline.features, pipeline.events
     ranges = None
     if partition is not None:
         bounds = offset_bounds(bootstrap, pipeline.topics.events, pipeline.events.partitions)
         ranges = {partition: bounds[partition]}
     cpu_s = time.process_time()
-    report = replay.run(ranges)
+    reports = [
+        Replay(*what, labels=pipeline.labels, stage=stage.number).run(ranges)
+        for stage in stages_at(pipeline, pipeline.topics)
+    ]
     return {
-        "events": report.events,
+        "events": reports[0].events,
         "cpu_s": time.process_time() - cpu_s,
-        "wall_s": report.compute_seconds,
-        "identical": report.identical,
+        "wall_s": sum(report.compute_seconds for report in reports),
+        "identical": all(report.identical for report in reports),
     }
 
 
