@@ -145,7 +145,7 @@ def end_to_end(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
         figures[f"live_{name}"] = round(
             live(bootstrap, log, folder / name, warm_up_events).per_core
         )
-        again = replays.rebuilt(bootstrap, log, folder / name, warm_up_events)
+        again = replays.rebuilt_steadily(bootstrap, log, folder / name, warm_up_events)
         figures[f"replay_{name}"] = round(again.per_core)
     return figures
 

@@ -1,7 +1,7 @@
 """Ours, in replay: a version built anew into its own topic, and features recomputed and compared.
 
     python -m benchmarks.replays build|compare SPEC NAME BOOTSTRAP HOME [--warm-up N]
-        [--partition P]
+        [--steady] [--partition P]
 
 Each runs in a process of its own, which measures itself and prints a line of JSON.
 """
@@ -26,13 +26,21 @@ BUILT = 100  # the version that is built is the declared one plus this
 Figures = dict[str, float]
 
 
-def rebuilt(bootstrap: str, log: Log, home: Path, warm_up: int | None = None) -> Rates:
+def rebuilt(bootstrap: str, log: Log, home: Path) -> Rates:
     """Build the log's features again, under another version; every record is acknowledged.
 
-    Measured after ``warm_up`` events, by default a quarter.
+    Measured after a quarter of the events, to the end: with the closing snapshots.
     """
-    events = int(WARM_UP * log.events) if warm_up is None else warm_up
-    return _run("build", log, bootstrap, home, "--warm-up", str(events))
+    events = str(int(WARM_UP * log.events))
+    return _run("build", log, bootstrap, home, "--warm-up", events)
+
+
+def rebuilt_steadily(bootstrap: str, log: Log, home: Path, warm_up: int) -> Rates:
+    """Do the same, measured from ``warm_up`` events on until the last batch is taken.
+
+    The closing snapshots, whose cost is that of the state and not of the events, are left out.
+    """
+    return _run("build", log, bootstrap, home, "--warm-up", str(warm_up), "--steady")
 
 
 def recomputed(bootstrap: str, log: Log, home: Path) -> Rates:
@@ -57,7 +65,7 @@ def recomputed_side_by_side(bootstrap: str, log: Log, home: Path, partitions: in
     return Rates(fmean(rate.per_core for rate in rates), sum(rate.per_s for rate in rates))
 
 
-def build(spec: str, name: str, bootstrap: str, home: Path, warm_up: int) -> Figures:
+def build(spec: str, name: str, bootstrap: str, home: Path, warm_up: int, steady: bool) -> Figures:
     """Build in this process, the online store left out; measured after the warm-up."""
     from features.reprocessing.reading import RebuildProgress
     from features.reprocessing.rebuild import RebuildJob, run_rebuild
@@ -66,22 +74,24 @@ def build(spec: str, name: str, bootstrap: str, home: Path, warm_up: int) -> Fig
     definition = replace(pipeline.features, version=pipeline.features.version + BUILT)
     topics = pipeline.topics_of(definition)
     ensure_topics(bootstrap, replace(pipeline, features=definition).topic_specs)
-    began: list[tuple[int, float, float]] = []
+    seen: list[tuple[int, float, float]] = []  # when the measuring begins, and last
 
     def observe(progress: RebuildProgress) -> None:
-        if not began and progress.done >= warm_up:
-            began.append((progress.done, time.process_time(), time.perf_counter()))
+        if progress.done >= warm_up:
+            seen[1:] = [(progress.done, time.process_time(), time.perf_counter())]
 
     job = RebuildJob(
         bootstrap, topics, definition, pipeline.events, home / "built", pipeline.labels,
         online=False,
     )  # fmt: skip
     report = run_rebuild(job, observe)
-    done, cpu_s, clock_s = began[0]
+    done, cpu_s, clock_s = seen[0]
+    ended = report.events, time.process_time(), time.perf_counter()
+    events, ended_cpu_s, ended_clock_s = seen[-1] if steady else ended
     return {
-        "events": report.events - done,
-        "cpu_s": time.process_time() - cpu_s,
-        "wall_s": time.perf_counter() - clock_s,
+        "events": events - done,
+        "cpu_s": ended_cpu_s - cpu_s,
+        "wall_s": ended_clock_s - clock_s,
         "identical": report.complete,
     }
 
@@ -137,11 +147,12 @@ def main() -> None:
         parser.add_argument(argument)
     parser.add_argument("home", type=Path)
     parser.add_argument("--warm-up", type=int, default=0)
+    parser.add_argument("--steady", action="store_true")
     parser.add_argument("--partition", type=int)
     options = parser.parse_args()
     what = options.spec, options.name, options.bootstrap
     if options.kind == "build":
-        figures = build(*what, options.home, options.warm_up)
+        figures = build(*what, options.home, options.warm_up, options.steady)
     else:
         figures = compare(*what, options.partition)
     print(json.dumps(figures))

@@ -9,6 +9,7 @@ Numbers (:class:`Value`) are combined by ``+ - * /``, conditions (:class:`Above`
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,17 +28,17 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 }
 
 
-class Expression:
+class Expression(ABC):
     """What yields a number per record; combined with others by ``+ - * /``."""
 
     @property
+    @abstractmethod
     def fields(self) -> tuple[str, ...]:
         """The fields that it reads, each once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, columns: Columns) -> NDArray[np.float64]:
         """Return the values, shape (n,)."""
-        raise NotImplementedError
 
     def __add__(self, other: Expression | float) -> Arithmetic:
         """Return the sum."""
