@@ -13,6 +13,7 @@ nothing expire.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,9 +48,9 @@ class ColumnarStore(FeastOnlineStore):  # type: ignore[misc]
     _versioned_read_supported = False
     _opened: OnlineStore | None = None
 
+    @abstractmethod
     def open(self, config: Any) -> OnlineStore:
         """Return the store that the configuration names."""
-        raise NotImplementedError
 
     def write_columns(
         self,
