@@ -176,8 +176,8 @@ def random_rows(rng: np.random.Generator, partition: int, first: int, n: int) ->
 def package(folder: Path, rows: FeatureRows) -> Predict:
     """Return a loaded, untrained model package of the flagship's shape."""
     from training.calibration import Calibration
-    from training.encoding import Encoding
-    from training.network import TabularNetwork
+    from training.dataset.encoding import Encoding
+    from training.networks.tabular import TabularNetwork
     from training.package import Shape, load_package, save_package
     from training.reference import Reference
 

@@ -34,9 +34,9 @@ from streams.replay import offset_bounds, read_ranges
 from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, ensure_topics
-from training.columns import FeatureDecoder, LabelDecoder
-from training.join import digest, join, prepare
-from training.segments import SegmentStore
+from training.dataset.columns import FeatureDecoder, LabelDecoder
+from training.dataset.join import digest, join, prepare
+from training.dataset.segments import SegmentStore
 
 PARTITIONS = 4
 START_MS = 1_700_000_000_000

@@ -126,7 +126,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             home,
         )
     elif role == "trainer":
-        from training.trainer import run_trainer
+        from training.retraining.trainer import run_trainer
 
         run_trainer(
             bootstrap,

@@ -41,7 +41,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Part:
-    """The model inputs of some rows; satisfies :class:`training.prepared.Columns`."""
+    """The model inputs of some rows; satisfies :class:`training.dataset.prepared.Columns`."""
 
     numeric: NDArray[np.float64]
     categories: list[list[str]]

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from streams.errors import ModelError
 from training.calibration import Calibration
-from training.encoding import Encoding
-from training.prepared import Columns
+from training.dataset.encoding import Encoding
+from training.dataset.prepared import Columns
 from training.reference import Reference
 
 if TYPE_CHECKING:
-    from training.network import TabularNetwork
+    from training.networks.tabular import TabularNetwork
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -206,7 +206,7 @@ def _network(shape: Shape, weights: bytes, folder: Path) -> TabularNetwork:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from training.network import TabularNetwork
+    from training.networks.tabular import TabularNetwork
 
     try:
         with torch.random.fork_rng(devices=[]):  # building draws initial values; disturb nobody

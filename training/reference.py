@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
-from training.prepared import Columns
+from training.dataset.prepared import Columns
 
 NUMERIC_BINS = 10
 CATEGORY_BINS = 30

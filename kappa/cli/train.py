@@ -10,7 +10,7 @@ from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_co
 from kappa.cli.rebuild import version_of
 
 if TYPE_CHECKING:
-    from training.job import TrainedModel
+    from training.retraining.job import TrainedModel
 
 
 def train(
@@ -45,9 +45,9 @@ def train(
 
     from rich.console import Console
 
-    from training.gate import refusal
-    from training.job import TrainingJob, run_training
-    from training.ranges import newest_time_ms
+    from training.dataset.ranges import newest_time_ms
+    from training.retraining.gate import refusal
+    from training.retraining.job import TrainingJob, run_training
 
     with open_context(pipeline) as context:
         declared = context.pipeline
@@ -92,7 +92,7 @@ def train(
 
 def _registered(context: Context, trained: "TrainedModel", command_id: str) -> int:
     """Return the number under which the model stands in the control log."""
-    from training.registering import Registry
+    from training.retraining.registering import Registry
 
     registry = Registry(context.bootstrap, context.pipeline.topics.models)
     try:

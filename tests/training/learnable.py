@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from training.encoding import Encoding
-from training.fit import recency_weights
-from training.prepared import Examples, PreparedData
-from training.run_folder import RankJob, job_parameters, read_job, write_job
+from training.dataset.encoding import Encoding
+from training.dataset.prepared import Examples, PreparedData
+from training.loop.run_folder import RankJob, job_parameters, read_job, write_job
+from training.retraining.fit import recency_weights
 
 NUMERIC = ("speed", "load")
 CATEGORIES = ("site",)

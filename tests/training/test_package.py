@@ -9,12 +9,12 @@ import pytest
 
 from streams.errors import ModelError
 from tests.training.learnable import examples, prepared
-from training.fit import Fitted, fit
-from training.launch import Check, EpochReport, go_on, rank_environment
+from training.dataset.prepared import Examples
+from training.loop.launch import Check, EpochReport, go_on, rank_environment
+from training.loop.rank import main
+from training.loop.run_folder import load_arrays
 from training.package import BLOCK_ROWS, Package, load_package
-from training.prepared import Examples
-from training.rank import main
-from training.run_folder import load_arrays
+from training.retraining.fit import Fitted, fit
 from training.scores import log_loss
 from training.spec import Model, Training
 

@@ -1,0 +1,1 @@
+"""The ranks: the training loop, its checkpoints, and what starts them."""

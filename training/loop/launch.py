@@ -1,0 +1,252 @@
+"""Starts the ranks of a training run on this machine: with torchrun, cold or kept warm.
+
+:func:`run_ranks` runs torchrun once. :class:`WarmRanks` keeps torchrun's agent in a process that
+has torch imported (:mod:`training.loop.agent`): for whoever trains again and again. Measured on 2
+busy cores, 2 ranks, 60,000 examples: 15 s cold, 2.6 s warm.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+from streams.errors import TrainingError
+
+POLL_S = 0.05
+STOP_TIMEOUT_S = 5.0
+LOG_TAIL_BYTES = 3000
+
+EpochReport = Callable[[dict[str, float]], None]
+"""Is told of each finished epoch: the line that rank 0 wrote to progress.jsonl."""
+
+Check = Callable[[], None]
+"""Is called all the time while the ranks run; raises what is to end them."""
+
+
+def go_on() -> None:
+    """Let the ranks run to their end: the check of whoever has none."""
+
+
+class Launcher(Protocol):
+    """Runs the job in a folder with a number of ranks; raises TrainingError where they fail."""
+
+    def __call__(
+        self, folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on
+    ) -> None:
+        """Return when all ranks have ended well."""
+        ...
+
+
+def torchrun_command(job_file: Path, ranks: int) -> list[str]:
+    """Return the command line; torchrun picks a free port of the loopback interface."""
+    return [
+        sys.executable, "-m", "torch.distributed.run",
+        "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks),
+        "-m", "training.loop.rank", str(job_file),
+    ]  # fmt: skip
+
+
+def run_ranks(folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on) -> None:
+    """Run the job in ``folder`` with ``ranks`` processes and wait until they end.
+
+    Raises:
+        TrainingError: the ranks failed; it shows the end of their log.
+
+    Whatever ends the wait early (Ctrl-C, an error in ``on_epoch`` or ``check``) ends the ranks too.
+    """
+    log_file = folder / "ranks.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            torchrun_command(folder / "job.json", ranks),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=rank_environment(),
+            start_new_session=True,  # Ctrl-C comes to us alone, and we stop them in order
+        )
+        try:
+            code = _wait(process, _EpochTeller(folder / "progress.jsonl", on_epoch), check)
+        finally:
+            _stop(process)
+    if code:
+        raise _failure(folder, ranks, f"exit status {code}")
+
+
+class WarmRanks:
+    """A launcher whose process stays between jobs, for up to ``idle_s`` seconds; then it goes,
+    and comes back with the next job. One job at a time."""
+
+    def __init__(self, idle_s: float = 300.0) -> None:
+        self._idle_s = idle_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to import torch, and do not wait for it."""
+        self.warm_up()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self.close()
+
+    def warm_up(self) -> None:
+        """Start the process where it does not run."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "training.loop.agent", str(self._idle_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=rank_environment(),
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """End the process, and the ranks if any run."""
+        if self._process is not None:
+            _stop(self._process)
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+        if self._log is not None:
+            self._log.close()
+        self._process = self._log = None
+
+    def __call__(
+        self, folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on
+    ) -> None:
+        """Run the job in ``folder``; raises TrainingError where the ranks fail."""
+        request = json.dumps({"job": str(folder / "job.json"), "ranks": ranks}).encode() + b"\n"
+        tell = _EpochTeller(folder / "progress.jsonl", on_epoch)
+
+        def meanwhile() -> None:
+            check()
+            tell()
+
+        try:
+            if not (self._begins(request, check) or self._begins(request, check)):
+                raise TrainingError(f"the training agent does not start:\n{self._agent_log()}")
+            answer = self._answer(meanwhile)
+            tell()
+            if answer is None:
+                raise _failure(folder, ranks, f"their agent ended: {self._agent_log()}")
+        except BaseException:
+            self.close()
+            raise
+        if answer["error"]:
+            raise _failure(folder, ranks, str(answer["error"]))
+
+    def _begins(self, request: bytes, check: Check) -> bool:
+        """Hand over a request; False where the process, idle for too long, ended just then."""
+        self.warm_up()
+        pipe = self._running().stdin
+        with contextlib.suppress(BrokenPipeError):
+            if pipe is not None:
+                pipe.write(request)
+                pipe.flush()
+        return self._answer(check) is not None
+
+    def _answer(self, meanwhile: Callable[[], object]) -> dict[str, object] | None:
+        """Wait for the next line of the process; None where it ended."""
+        pipe = self._running().stdout
+        if pipe is None:
+            return None
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not selector.select(POLL_S):
+                meanwhile()
+        line = pipe.readline()
+        answer: dict[str, object] | None = json.loads(line) if line else None
+        return answer
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise TrainingError("the training agent was closed while a job was on its way")
+        return self._process
+
+    def _agent_log(self) -> str:
+        if self._log is None:
+            return "(no log)"
+        self._log.seek(0)
+        return self._log.read()[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
+
+
+class _EpochTeller:
+    """Reports the lines that progress.jsonl has gained."""
+
+    def __init__(self, progress_file: Path, on_epoch: EpochReport) -> None:
+        self._file, self._on_epoch, self._told = progress_file, on_epoch, 0
+
+    def __call__(self) -> None:
+        lines = self._file.read_bytes().splitlines() if self._file.exists() else []
+        for line in lines[self._told :]:
+            self._on_epoch(json.loads(line))
+        self._told = max(self._told, len(lines))
+
+
+def rank_environment() -> dict[str, str]:
+    """Return the environment of torchrun and its ranks: one thread each, loopback only."""
+    project = str(Path(__file__).resolve().parents[2])
+    paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
+    }
+    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    if loopback:
+        environment.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
+    return environment
+
+
+def _wait(process: subprocess.Popen[bytes], tell: "_EpochTeller", check: Check) -> int:
+    while True:
+        check()
+        code: int | None = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(POLL_S)
+        tell()
+        if code is not None:
+            return code
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a process group, and what it left in it."""
+    if process.poll() is None:
+        process.terminate()  # the elastic agent passes it on and waits for its ranks
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_S)
+    if process.poll() != 0:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _failure(folder: Path, ranks: int, why: str) -> TrainingError:
+    log_file = folder / "ranks.log"
+    log = log_file.read_bytes() if log_file.exists() else b""
+    tail = log[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
+    return TrainingError(
+        f"the {ranks} training ranks failed ({why}); the end of {log_file}:\n{tail}"
+    )

@@ -1,0 +1,1 @@
+"""How a network computes over ranks: data, sharded, tensor, pipeline and expert parallelism."""

@@ -1,0 +1,1 @@
+"""Retraining jobs: from a command to a judged and registered model."""

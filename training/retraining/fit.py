@@ -1,0 +1,179 @@
+"""From examples to a calibrated model: encode, train in ranks, calibrate, score. No torch here."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.durations import seconds
+from streams.errors import TrainingError
+from training.calibration import Calibration, fit_platt
+from training.dataset.encoding import Encoding
+from training.dataset.prepared import Examples, PreparedData
+from training.loop.launch import Check, Launcher, go_on, run_ranks
+from training.loop.run_folder import RankJob, RankResult, job_parameters, read_result, write_job
+from training.package import Shape, save_package
+from training.reference import Reference
+from training.scores import accuracy, base_rate_log_loss, brier, log_loss
+from training.spec import Model, Training
+
+PATIENCE_EPOCHS = 3
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model in memory; ``metrics`` are of the calibrated model on the validation slice.
+
+    ``history`` has one mapping per epoch: epoch, steps, train_loss, validation_loss.
+    """
+
+    weights: dict[str, NDArray[np.float32]]
+    shape: Shape
+    encoding: Encoding
+    calibration: Calibration
+    reference: Reference
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    run: dict[str, Any]
+
+    def save(self, folder: Path, manifest: Mapping[str, Any]) -> str:
+        """Write the package (see :mod:`training.package`) and return its SHA-256.
+
+        How the ranks ran goes into the manifest as ``run``, beside what ``manifest`` says.
+        """
+        return save_package(
+            folder,
+            weights=self.weights,
+            shape=self.shape,
+            encoding=self.encoding,
+            calibration=self.calibration,
+            reference=self.reference,
+            metrics=self.metrics,
+            manifest={**manifest, "run": self.run},
+        )
+
+
+def fit(
+    prepared: PreparedData,
+    model: Model,
+    training: Training,
+    folder: Path,
+    ranks: int,
+    progress: Progress = lambda _: None,
+    check: Check = go_on,
+    launch: Launcher = run_ranks,
+) -> Fitted:
+    """Train on ``prepared`` with ``ranks`` processes, working in ``folder``.
+
+    A folder in which the same job was interrupted resumes it; the result is the same. The folder
+    can be removed afterwards (:func:`discard`). ``check`` is called all the time while the ranks
+    run; what it or ``progress`` raises ends them. ``launch`` starts the ranks: whoever trains often
+    gives a :class:`training.loop.launch.WarmRanks`.
+
+    Raises:
+        TrainingError: the ranks failed, or the training diverged.
+    """
+    if ranks < 1:
+        raise TrainingError(f"{ranks} training ranks: at least 1, see KAPPA_TRAINING_RANKS")
+    encoding = Encoding.fit(prepared.numeric_names, prepared.category_names, prepared.train)
+    shape = Shape(encoding.numeric_width, encoding.code_counts, model.hidden)
+    write_job(folder, _arrays(prepared, encoding, model), _parameters(shape, model, training))
+    result = read_result(folder)
+    if result is None:
+        progress(f"starting {ranks} ranks")
+        launch(folder, ranks, lambda line: progress(_epoch_text(line, model.epochs)), check)
+        result = read_result(folder)
+    if result is None:
+        raise TrainingError(f"the ranks ended without a result in {folder}; see ranks.log there")
+    return _judged(prepared, encoding, shape, result)
+
+
+def discard(folder: Path) -> None:
+    """Remove the working folder of a finished fit."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def recency_weights(
+    event_times_ms: NDArray[np.int64], half_life: str | None
+) -> NDArray[np.float32]:
+    """Return weights (n,) of mean 1 that halve with every ``half_life`` of age; the newest is 0."""
+    if half_life is None:
+        return np.ones(len(event_times_ms), np.float32)
+    age_s = (event_times_ms.max() - event_times_ms) / 1000
+    weights = np.exp2(-age_s / seconds(half_life))
+    normalised: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
+    return normalised
+
+
+def _arrays(prepared: PreparedData, encoding: Encoding, model: Model) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "train_weights": recency_weights(prepared.train.event_times_ms, model.half_life)
+    }
+    slices: dict[str, Examples] = {"train": prepared.train, "validation": prepared.validation}
+    for name, examples in slices.items():
+        arrays[f"{name}_numeric"] = encoding.numeric_inputs(examples.numeric)
+        arrays[f"{name}_codes"] = encoding.codes(examples.categories, len(examples))
+        arrays[f"{name}_targets"] = examples.targets.astype(np.float32)
+    return arrays
+
+
+def _parameters(shape: Shape, model: Model, training: Training) -> dict[str, Any]:
+    return job_parameters(
+        RankJob(
+            digest="",
+            **asdict(shape),
+            dropout=model.dropout,
+            epochs=model.epochs,
+            patience=PATIENCE_EPOCHS,
+            batch=model.batch,
+            accumulate=model.accumulate,
+            learning_rate=model.learning_rate,
+            weight_decay=model.weight_decay,
+            seed=training.seed,
+        )
+    )
+
+
+def _judged(prepared: PreparedData, encoding: Encoding, shape: Shape, result: RankResult) -> Fitted:
+    targets = prepared.validation.targets
+    if not np.isfinite(result.validation_logits).all():
+        raise TrainingError(
+            "training diverged: the network answers with values that are not numbers; lower "
+            "learning_rate of the model"
+        )
+    calibration = fit_platt(result.validation_logits, targets)
+    probabilities = calibration.probabilities(result.validation_logits)
+    base_rate = float(prepared.train.targets.mean())
+    metrics = {
+        "log_loss": log_loss(probabilities, targets),
+        "brier": brier(probabilities, targets),
+        "accuracy": accuracy(probabilities, targets),
+        "base_rate_log_loss": base_rate_log_loss(base_rate, targets),
+        "n_train": float(len(prepared.train)),
+        "n_validation": float(len(prepared.validation)),
+    }
+    reference = Reference.from_columns(
+        [prepared.train, prepared.validation], prepared.numeric_names, prepared.category_names
+    )
+    run = {
+        "ranks": result.ranks,
+        "device": result.device,
+        "precision": result.precision,
+        "epochs": len(result.history),
+        "best_epoch": result.best_epoch,
+    }
+    return Fitted(
+        result.weights, shape, encoding, calibration, reference, metrics, result.history, run
+    )
+
+
+def _epoch_text(line: dict[str, float], epochs: int) -> str:
+    return (
+        f"epoch {line['epoch'] + 1:.0f} of at most {epochs}: training loss "
+        f"{line['train_loss']:.4f}, validation loss {line['validation_loss']:.4f}"
+    )

@@ -1,0 +1,285 @@
+"""The trainer: answers the Retrain commands of the log with model versions.
+
+For each command, in this order: (1) skip it where the control log has an answer, (2) run the
+training, in a thread, while this one goes on polling so that the group keeps its member, (3) append
+``registered`` and ``stage: live``, or ``refused``, (4) commit the command's offset. It trains on
+the features of the definition that was ordered last (:mod:`streams.cutover`) by then. A crash
+before (3) repeats the training, which goes on from its checkpoint; a crash between the two records
+of (3) puts live what is registered; a crash before (4) skips.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from features.definition import Definition
+from streams.control import ControlWriter, decode_command
+from streams.errors import BrokerError, KappaError, TrainingError
+from streams.kafka_client import consumer
+from streams.stream import EventStream, LabelStream
+from streams.topics import Topics
+from streams.wire import Advance, Registered, Retrain, StageChanged, TrainingRefused
+from training.loop.launch import Check, WarmRanks
+from training.retraining.gate import refusal
+from training.retraining.job import Progress, TrainedModel, TrainingJob, run_training
+from training.retraining.registering import Registry
+from training.spec import Model, Training
+from training.tracking.runs import Run, Tracker, default_folder
+
+POLL_S = 0.1
+TRACKING_PATIENCE_S = 5.0
+_LOG = structlog.get_logger(role="trainer")
+
+Train = Callable[[TrainingJob, Progress, Check], TrainedModel]
+
+
+class _StoppedError(Exception):
+    """Raised inside a training whose worker has to end, or lost its partition."""
+
+
+@dataclass
+class Trainer:
+    """The worker. ``job`` holds all but the command's id and cut-off.
+
+    ``definitions`` are what the pipeline declares; that of ``job`` is used until a cut-over.
+    """
+
+    job: TrainingJob
+    tracker: Tracker
+    train: Train = run_training
+    definitions: Sequence[Definition] = ()
+
+    def run(self, stop: threading.Event) -> None:
+        """Answer commands until ``stop`` is set; what is then in training stays unanswered.
+
+        Raises:
+            BrokerError: Kafka fails for good; the supervisor starts the worker again.
+        """
+        bootstrap, topics = self.job.bootstrap, self.job.topics
+        self._stop, self._revoked = stop, False
+        self._registry = Registry(bootstrap, topics.models)
+        self._writer = ControlWriter(bootstrap)
+        # Polled all the time, so a member that hangs is one that died.
+        self._commands = consumer(bootstrap, group_id=topics.group("trainer"))
+        self._commands.subscribe(
+            [topics.commands], on_assign=self._on_assign, on_revoke=self._on_revoke
+        )
+        try:
+            while not stop.is_set():
+                message = self._commands.poll(POLL_S)
+                if message is not None:
+                    self._take(message)
+        finally:
+            self._commands.close()
+            self._registry.close()
+
+    def _take(self, message: Message[bytes, bytes]) -> None:
+        error, offset, value = message.error(), message.offset(), message.value()
+        if offset is None:
+            return
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._commit(offset)  # beyond transaction markers, which no message shows
+            elif error.fatal():
+                raise BrokerError(f"following {self.job.topics.commands}: {error}")
+            return
+        try:
+            command = decode_command(value or b"")
+        except msgspec.MsgspecError as bad:
+            _LOG.warning("a record that is no command is passed over", offset=offset, why=str(bad))
+            self._commit(offset + 1)
+            return
+        match command:
+            case Advance():
+                done = True
+            case Retrain():
+                done = self._answer(command)
+        if done:
+            self._commit(offset + 1)
+        if isinstance(command, Retrain):
+            # What was polled meanwhile comes again; nothing behind an unanswered command may be
+            # committed.
+            self._seek(offset + 1 if done else offset)
+
+    def _answer(self, command: Retrain) -> bool:
+        """Bring the answer to ``command`` into the log; return whether it is there."""
+        rollout = self._registry.follow()
+        if command.command_id in rollout.answered_commands:
+            return True
+        begun = [v for v in rollout.versions.values() if v.command_id == command.command_id]
+        if begun:
+            self._put_live(begun[-1], command)
+            return True
+        run = self.tracker.begin(command.command_id, {"kappa.reason": command.reason})
+        try:
+            trained = self._train_while_polling(command)
+        except _StoppedError:
+            self.tracker.fail(run, "stopped before its end")
+            return False
+        except BrokerError:
+            self.tracker.fail(run, "the broker failed")
+            raise
+        except KappaError as error:
+            return self._refuse(command, run, str(error))
+        except Exception as error:  # a defect in one training must not stop the next
+            _LOG.exception("training failed", command=command.command_id)
+            return self._refuse(command, run, f"{type(error).__name__}: {error}")
+        return self._register(command, run, trained)
+
+    def _register(self, command: Retrain, run: Run, trained: TrainedModel) -> bool:
+        if command.command_id in self._registry.follow().answered_commands:
+            return True  # by another trainer, while this one had lost the partition
+        reason = refusal(trained.metrics)
+        if reason is not None:
+            self.tracker.finish(run, trained, None)
+            return self._refuse(command, None, reason)
+        registered = self._registry.register(
+            trained, command.command_id, lambda: run.id_within(TRACKING_PATIENCE_S)
+        )
+        self._put_live(registered, command)
+        self.tracker.finish(run, trained, registered.version)
+        return True
+
+    def _put_live(self, registered: Registered, command: Retrain) -> None:
+        loss, base = (registered.metrics[name] for name in ("log_loss", "base_rate_log_loss"))
+        live = StageChanged(
+            version=registered.version,
+            stage="live",
+            reason=f"{command.reason}; log loss {loss:.4f} on later data, base rate {base:.4f}",
+        )
+        self._writer.append_model_event(self.job.topics.models, live)
+        _LOG.info("model goes live", version=registered.version, reason=live.reason)
+
+    def _refuse(self, command: Retrain, run: Run | None, reason: str) -> bool:
+        refused = TrainingRefused(command_id=command.command_id, reason=reason)
+        self._writer.append_model_event(self.job.topics.models, refused)
+        if run is not None:
+            self.tracker.fail(run, reason)
+        _LOG.warning("training refused", command=command.command_id, reason=reason)
+        return True
+
+    def _train_while_polling(self, command: Retrain) -> TrainedModel:
+        """Run the training in a thread and keep the group membership alive meanwhile."""
+        job = self._job_of(command)
+        cancelled = threading.Event()
+
+        def check() -> None:
+            if cancelled.is_set():
+                raise _StoppedError
+
+        def progress(line: str) -> None:
+            check()
+            _LOG.info(line, command=command.command_id)
+
+        self._revoked = False
+        self._pause()
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="training") as thread:
+                future = thread.submit(self.train, job, progress, check)
+                try:
+                    return self._poll_until_done(future, cancelled)
+                finally:
+                    cancelled.set()
+        finally:
+            self._commands.resume(self._commands.assignment())
+
+    def _job_of(self, command: Retrain) -> TrainingJob:
+        declared = {d.version: d for d in (self.job.definition, *self.definitions)}
+        version = self._registry.rollout.cutovers.definition or self.job.definition.version
+        if version not in declared:
+            raise TrainingError(
+                f"the features of definition v{version} answer since a cut-over, and the trainer's "
+                "pipeline file does not declare it: declare it, as features=(...), and start the "
+                "trainer again"
+            )
+        return replace(
+            self.job,
+            topics=replace(self.job.topics, definition=version),
+            definition=declared[version],
+            cutoff_ms=command.cutoff_ms,
+            command_id=command.command_id,
+        )
+
+    def _poll_until_done(
+        self, future: Future[TrainedModel], cancelled: threading.Event
+    ) -> TrainedModel:
+        while True:
+            if self._stop.is_set() or self._revoked:
+                cancelled.set()
+            if wait([future], POLL_S).done:
+                trained = future.result()
+                if self._revoked:
+                    raise _StoppedError  # another member answers
+                return trained
+            message = self._commands.poll(0)
+            offset = None if message is None or message.error() else message.offset()
+            if offset is not None:
+                # A rebalance gave the partition back at its committed offset, and not paused.
+                self._seek(offset)
+                self._pause()
+
+    def _pause(self) -> None:
+        self._commands.pause(self._commands.assignment())
+
+    def _seek(self, offset: int) -> None:
+        with suppress(KafkaException):  # not assigned any more: the next member begins there
+            self._commands.seek(TopicPartition(self.job.topics.commands, 0, offset))
+
+    def _commit(self, offset: int) -> None:
+        position = TopicPartition(self.job.topics.commands, 0, offset)
+        try:
+            self._commands.commit(offsets=[position], asynchronous=False)
+        except KafkaException as error:
+            # Another member has the partition now, and finds the answers in the control log.
+            _LOG.warning("a command's offset was not committed", offset=offset, why=str(error))
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            _LOG.info("following commands", topic=self.job.topics.commands)
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._revoked = bool(partitions)
+
+
+def run_trainer(
+    bootstrap: str,
+    topics: Topics,
+    definitions: Sequence[Definition],
+    events: EventStream,
+    labels: LabelStream,
+    model: Model,
+    training: Training,
+    home: Path,
+    ranks: int,
+    tracking_uri: str | None,
+) -> None:
+    """Run the trainer until SIGTERM or SIGINT; called in the process's main thread.
+
+    ``definitions`` are all that the pipeline declares. ``home`` is its folder of state;
+    ``tracking_uri`` MLflow's, None for its default.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    job = TrainingJob(
+        bootstrap, topics, definitions[0], events, labels, model, training,
+        cutoff_ms=0, home=home, command_id="", ranks=ranks,
+    )  # fmt: skip
+    tracker = Tracker(tracking_uri, default_folder(home), topics.name)
+    try:
+        with WarmRanks() as ranks_kept:
+            train = functools.partial(run_training, launch=ranks_kept)
+            Trainer(job, tracker, train, definitions).run(stop)
+    finally:
+        tracker.close()

@@ -1,0 +1,1 @@
+"""Runs, model cards and the registry in MLflow, beside the log."""
