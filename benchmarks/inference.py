@@ -177,14 +177,15 @@ def package(folder: Path, rows: FeatureRows) -> Predict:
     """Return a loaded, untrained model package of the flagship's shape."""
     from training.calibration import Calibration
     from training.dataset.encoding import Encoding
-    from training.networks.tabular import TabularNetwork
-    from training.package import Shape, load_package, save_package
+    from training.networks.build import build
+    from training.networks.shape import Shape
+    from training.package import load_package, save_package
     from training.reference import Reference
 
     definition = pipeline.features
     encoding = Encoding.fit(definition.names("numeric"), definition.names("category"), rows)
-    shape = Shape(encoding.numeric_width, encoding.code_counts, pipeline.model.hidden)
-    network = TabularNetwork(shape.numeric_width, shape.code_counts, shape.hidden)
+    shape = Shape(encoding.numeric_width, encoding.code_counts, pipeline.model.network)
+    network = build(shape)
     digest = save_package(
         folder / "package",
         weights={name: weight.numpy() for name, weight in network.state_dict().items()},

@@ -39,13 +39,18 @@ if TYPE_CHECKING:
     from serving.spec import DataDrift, Performance
     from streams.expressions import Above, Below, Equals, OneOf, Value
     from streams.stream import EventStream, LabelStream
+    from training.networks.declared import Custom, Experts, Tabular, Transformer
+    from training.networks.tasks import Binary, MultiClass, Regression
+    from training.parallel.declared import Parallel
     from training.spec import Model, Training
 
 __all__ = [
     "Above",
     "Below",
+    "Binary",
     "Category",
     "Count",
+    "Custom",
     "DataDrift",
     "DayOfWeek",
     "DecayedMean",
@@ -53,6 +58,7 @@ __all__ = [
     "DistinctCount",
     "Equals",
     "EventStream",
+    "Experts",
     "First",
     "HourOfDay",
     "LabelStream",
@@ -62,20 +68,25 @@ __all__ = [
     "Min",
     "Minus",
     "Model",
+    "MultiClass",
     "Number",
     "OneOf",
+    "Parallel",
     "Performance",
     "Pipeline",
     "Plus",
     "Quantile",
     "Rate",
     "Ratio",
+    "Regression",
     "Std",
     "Sum",
+    "Tabular",
     "TimeSinceLast",
     "Times",
     "TopShare",
     "Training",
+    "Transformer",
     "Value",
     "Variance",
 ]
@@ -90,6 +101,9 @@ _NAMES = {
     "serving.spec": "DataDrift Performance",
     "streams.expressions": "Above Below Equals OneOf Value",
     "streams.stream": "EventStream LabelStream",
+    "training.networks.declared": "Custom Experts Tabular Transformer",
+    "training.networks.tasks": "Binary MultiClass Regression",
+    "training.parallel.declared": "Parallel",
     "training.spec": "Model Training",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}

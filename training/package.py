@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -29,23 +28,15 @@ from streams.errors import ModelError
 from training.calibration import Calibration
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import Columns
+from training.networks.shape import Shape
 from training.reference import Reference
 
 if TYPE_CHECKING:
-    from training.networks.tabular import TabularNetwork
+    from torch import nn
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 BLOCK_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What rebuilds the network that the weights belong to."""
-
-    numeric_width: int
-    code_counts: tuple[int, ...]
-    hidden: tuple[int, ...]
 
 
 def save_package(
@@ -75,11 +66,7 @@ def save_package(
     whole = {
         **manifest,
         "format": FORMAT,
-        "network": {
-            "numeric_width": shape.numeric_width,
-            "code_counts": list(shape.code_counts),
-            "hidden": list(shape.hidden),
-        },
+        "network": shape.to_json(),
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "metrics": dict(metrics),
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
@@ -130,11 +117,7 @@ def load_package(uri: str, sha256: str | None = None) -> Package:
             Calibration(float(calibration["scale"]), float(calibration["bias"])),
             reference,
             _network(
-                Shape(
-                    int(network["numeric_width"]),
-                    tuple(map(int, network["code_counts"])),
-                    tuple(map(int, network["hidden"])),
-                ),
+                Shape.from_json(network),
                 files["model.safetensors"],
                 folder,
             ),
@@ -166,7 +149,7 @@ class Package:
         encoding: Encoding,
         calibration: Calibration,
         reference: Reference,
-        network: TabularNetwork,
+        network: nn.Module,
     ) -> None:
         import torch
 
@@ -197,20 +180,20 @@ class Package:
                 answer = self._network(
                     torch.from_numpy(numeric[block]), torch.from_numpy(codes[block])
                 )
-                logits[block] = answer.numpy()
+                logits[block] = answer.numpy()[:, 0]
         return self._calibration.probabilities(logits.astype(np.float64))[:n]
 
 
-def _network(shape: Shape, weights: bytes, folder: Path) -> TabularNetwork:
+def _network(shape: Shape, weights: bytes, folder: Path) -> nn.Module:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from training.networks.tabular import TabularNetwork
+    from training.networks.build import build
 
     try:
         with torch.random.fork_rng(devices=[]):  # building draws initial values; disturb nobody
-            network = TabularNetwork(shape.numeric_width, shape.code_counts, shape.hidden)
+            network = build(shape)
         network.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(

@@ -19,6 +19,7 @@ from kappa import (
     Number,
     Performance,
     Pipeline,
+    Tabular,
     Training,
     Value,
 )
@@ -109,7 +110,7 @@ pipeline = Pipeline(
         },
         groups=("channel",),
     ),
-    model=Model(prior=0.2, hidden=(16,), epochs=3, batch=128),
+    model=Model(prior=0.2, network=Tabular(hidden=(16,)), epochs=3, batch=128),
     training=Training(
         first_after="5d", every="4d", window="8d", cooldown="1d", minimum_examples=200
     ),

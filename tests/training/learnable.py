@@ -8,6 +8,8 @@ import numpy as np
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
 from training.loop.run_folder import RankJob, job_parameters, read_job, write_job
+from training.networks.declared import Tabular
+from training.networks.shape import Shape
 from training.retraining.fit import recency_weights
 
 NUMERIC = ("speed", "load")
@@ -49,10 +51,10 @@ def write(folder: Path, n_train: int = 2000, **parameters: object) -> RankJob:
             )
         },
     }
+    network = Tabular((16,), float(parameters.pop("dropout", 0.0)))  # type: ignore[arg-type]
     job = RankJob(
-        digest="", numeric_width=encoding.numeric_width, code_counts=encoding.code_counts,
-        hidden=(16,), dropout=0.0, epochs=4, patience=100, batch=64, accumulate=1,
-        learning_rate=5e-3, weight_decay=1e-4, seed=7,
+        digest="", shape=Shape(encoding.numeric_width, encoding.code_counts, network), epochs=4,
+        patience=100, batch=64, accumulate=1, learning_rate=5e-3, weight_decay=1e-4, seed=7,
     )  # fmt: skip
     job = replace(job, **parameters)  # type: ignore[arg-type]
     write_job(folder, all_arrays, job_parameters(job))

@@ -13,6 +13,7 @@ from training.dataset.prepared import Examples
 from training.loop.launch import Check, EpochReport, go_on, rank_environment
 from training.loop.rank import main
 from training.loop.run_folder import load_arrays
+from training.networks.declared import Tabular
 from training.package import BLOCK_ROWS, Package, load_package
 from training.retraining.fit import Fitted, fit
 from training.scores import log_loss
@@ -28,7 +29,7 @@ def in_this_process(folder: Path, ranks: int, on_epoch: EpochReport, check: Chec
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     return fit(
         prepared(),
-        Model(hidden=(32, 16), batch=64, epochs=4),
+        Model(network=Tabular(hidden=(32, 16)), batch=64, epochs=4),
         Training(),
         tmp_path_factory.mktemp("run"),
         1,

@@ -6,8 +6,9 @@ agent (``torch.distributed.launcher``), job after job, and forks the ranks off a
 that imported everything once and has no threads.
 
 It is spoken to by :class:`training.loop.launch.WarmRanks`, in JSON lines. stdin:
-``{"job", "ranks"}``. stdout: ``{"event": "started"}``, then ``{"event": "finished", "error": null or text}``. It ends at
-the end of stdin, taking running ranks with it, and after ``IDLE_S`` without a job.
+``{"job", "ranks"}``. stdout: ``{"event": "started"}``, then ``{"event": "finished", "error": null
+or text}``. It ends at the end of stdin, taking running ranks with it, and after ``IDLE_S`` without
+a job.
 """
 
 import json

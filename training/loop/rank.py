@@ -38,27 +38,10 @@ from training.loop.run_folder import (
     write_result,
 )
 from training.loop.schedule import batches_of_epoch, dropout_seed, learning_rate, masked_codes
-from training.networks.tabular import TabularNetwork
+from training.networks.build import build
+from training.parallel.place import Place
 
 EVALUATION_ROWS = 8192
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which rank this is, of how many, and on what it computes."""
-
-    rank: int
-    ranks: int
-    device: torch.device
-    dtype: torch.dtype
-
-    def sum_over_ranks(self, *values: float) -> list[float]:
-        """Return each value summed over all ranks, the same on every rank."""
-        if self.ranks == 1:
-            return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return [float(value) for value in total]
 
 
 @dataclass(frozen=True)
@@ -95,9 +78,7 @@ class Run:
         self.train = Arrays.open(folder, "train")
         self.validation = Arrays.open(folder, "validation")
         torch.manual_seed(job.seed)  # the same parameters on every rank to begin with
-        self.network = TabularNetwork(
-            job.numeric_width, job.code_counts, job.hidden, job.dropout
-        ).to(place.device)
+        self.network = build(job.shape).to(place.device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=job.learning_rate, weight_decay=job.weight_decay
         )
@@ -215,7 +196,7 @@ class Run:
         place = self.place
         with torch.autocast(place.device.type, place.dtype, enabled=place.dtype != torch.float32):
             logits: Tensor = network(self._tensor(numeric), self._tensor(codes))
-        return logits.float()
+        return logits.float()[:, 0]
 
     def _tensor(self, array: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(self.place.device, non_blocking=True)

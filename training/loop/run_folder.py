@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import TrainingError
+from training.networks.shape import Shape
+from training.spec import Precision
 
 Slice = Literal["train", "validation"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,7 @@ class RankJob:
     """
 
     digest: str
-    numeric_width: int
-    code_counts: tuple[int, ...]
-    hidden: tuple[int, ...]
-    dropout: float
+    shape: Shape
     epochs: int
     patience: int
     batch: int
@@ -106,8 +104,7 @@ def read_job(job_file: Path) -> RankJob:
     try:
         content = json.loads(job_file.read_bytes())
         values = {field.name: content[field.name] for field in fields(RankJob)}
-        values["code_counts"] = tuple(values["code_counts"])
-        values["hidden"] = tuple(values["hidden"])
+        values["shape"] = Shape.from_json(values["shape"])
         return RankJob(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{job_file} is not a training job: {error!r}") from error
@@ -115,9 +112,9 @@ def read_job(job_file: Path) -> RankJob:
 
 def job_parameters(job: RankJob) -> dict[str, Any]:
     """Return the parameters of ``job`` as JSON values, without its digest."""
-    parameters = asdict(job)
+    parameters = {field.name: getattr(job, field.name) for field in fields(RankJob)}
     del parameters["digest"]
-    return parameters
+    return {**parameters, "shape": job.shape.to_json()}
 
 
 def write_result(folder: Path, result: RankResult) -> None:

@@ -1,4 +1,4 @@
-"""The tabular network: embedded categories and encoded numbers into one logit. torch alone."""
+"""The tabular network: embedded categories and encoded numbers into outputs. torch alone."""
 
 import math
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ class TabularNetwork(nn.Module):
         code_counts: per category feature the number of codes, 0 for unknown included.
         hidden: widths of the hidden layers.
         dropout: probability of dropping a hidden unit in training.
+        outputs: how many numbers it gives per example.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class TabularNetwork(nn.Module):
         code_counts: Sequence[int],
         hidden: Sequence[int],
         dropout: float = 0.0,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         widths = [embedding_width(count) for count in code_counts]
@@ -45,15 +47,15 @@ class TabularNetwork(nn.Module):
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = next_width
-        self.deep = nn.Sequential(*layers, nn.Linear(width, 1))
-        self.wide = nn.Linear(inputs, 1)
+        self.deep = nn.Sequential(*layers, nn.Linear(width, outputs))
+        self.wide = nn.Linear(inputs, outputs)
 
     def forward(self, numeric: Tensor, codes: Tensor) -> Tensor:
-        """Return logits (n,) of numeric inputs (n, W) float and codes (n, C) int64."""
+        """Return outputs (n, O) of numeric inputs (n, W) float and codes (n, C) int64."""
         embedded = [embedding(codes[:, i]) for i, embedding in enumerate(self.embeddings)]
         inputs = torch.cat([numeric, *embedded], dim=1)
-        logits: Tensor = self.deep(inputs) + self.wide(inputs)
-        return logits[:, 0]
+        outputs: Tensor = self.deep(inputs) + self.wide(inputs)
+        return outputs
 
 
 def embedding_width(codes: int) -> int:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
 from training.loop.launch import Check, Launcher, go_on, run_ranks
 from training.loop.run_folder import RankJob, RankResult, job_parameters, read_result, write_job
-from training.package import Shape, save_package
+from training.networks.shape import Shape
+from training.package import save_package
 from training.reference import Reference
 from training.scores import accuracy, base_rate_log_loss, brier, log_loss
 from training.spec import Model, Training
 
-PATIENCE_EPOCHS = 3
 Progress = Callable[[str], None]
 
 
@@ -81,7 +81,7 @@ def fit(
     if ranks < 1:
         raise TrainingError(f"{ranks} training ranks: at least 1, see KAPPA_TRAINING_RANKS")
     encoding = Encoding.fit(prepared.numeric_names, prepared.category_names, prepared.train)
-    shape = Shape(encoding.numeric_width, encoding.code_counts, model.hidden)
+    shape = Shape(encoding.numeric_width, encoding.code_counts, model.network, model.task.outputs)
     write_job(folder, _arrays(prepared, encoding, model), _parameters(shape, model, training))
     result = read_result(folder)
     if result is None:
@@ -126,15 +126,16 @@ def _parameters(shape: Shape, model: Model, training: Training) -> dict[str, Any
     return job_parameters(
         RankJob(
             digest="",
-            **asdict(shape),
-            dropout=model.dropout,
+            shape=shape,
             epochs=model.epochs,
-            patience=PATIENCE_EPOCHS,
+            patience=model.patience,
             batch=model.batch,
             accumulate=model.accumulate,
             learning_rate=model.learning_rate,
             weight_decay=model.weight_decay,
             seed=training.seed,
+            clip=model.clip,
+            precision=model.precision,
         )
     )
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.broker
 DECLARATION = """
 from serving.pipeline import Pipeline
 from tests.training.pipelines import DEFINITION, EVENTS, LABELS, V2
+from training.networks.declared import Tabular
 from training.spec import Model, Training
 
 pipeline = Pipeline(
@@ -28,7 +29,7 @@ pipeline = Pipeline(
     events=EVENTS,
     labels=LABELS,
     features=(DEFINITION, V2),
-    model=Model(hidden=(8,), epochs=2, batch=64, learning_rate=1e-2),
+    model=Model(network=Tabular(hidden=(8,)), epochs=2, batch=64, learning_rate=1e-2),
     training=Training(window=None, minimum_examples=100),
 )
 """

@@ -9,10 +9,11 @@ from training.dataset.prepared import Examples, PreparedData
 from training.loop.launch import Check, EpochReport, go_on
 from training.loop.rank import main
 from training.loop.run_folder import read_job
+from training.networks.declared import Tabular
 from training.retraining.fit import fit, recency_weights
 from training.spec import Model, Training
 
-MODEL = Model(hidden=(16,), batch=64, epochs=3)
+MODEL = Model(network=Tabular(hidden=(16,)), batch=64, epochs=3)
 
 
 class CountingLauncher:
@@ -60,10 +61,16 @@ def test_the_same_job_in_the_same_folder_is_not_trained_twice(tmp_path: Path) ->
 
 
 def test_the_model_s_parameters_reach_the_ranks(tmp_path: Path) -> None:
-    model = Model(hidden=(5, 4), dropout=0.3, epochs=2, batch=33, accumulate=2, learning_rate=0.01)
+    model = Model(
+        network=Tabular(hidden=(5, 4), dropout=0.3),
+        epochs=2,
+        batch=33,
+        accumulate=2,
+        learning_rate=0.01,
+    )
     fit(prepared(), model, Training(seed=11), tmp_path, 1, launch=CountingLauncher())
     job = read_job(tmp_path / "job.json")
-    assert (job.hidden, job.dropout, job.epochs, job.batch) == ((5, 4), 0.3, 2, 33)
+    assert (job.shape.network, job.epochs, job.batch) == (model.network, 2, 33)
     assert (job.accumulate, job.learning_rate, job.seed, job.clip) == (2, 0.01, 11, 1.0)
 
 
@@ -88,7 +95,7 @@ def test_recent_examples_count_more(tmp_path: Path) -> None:
     losses = [
         fit(
             data,
-            Model(hidden=(16,), batch=64, epochs=3, half_life=half_life),
+            Model(network=Tabular(hidden=(16,)), batch=64, epochs=3, half_life=half_life),
             Training(),
             tmp_path / str(half_life),
             1,
@@ -113,6 +120,6 @@ def test_what_can_not_be_trained_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_diverged_training_is_an_error(tmp_path: Path) -> None:
-    model = Model(hidden=(16,), batch=64, epochs=1, learning_rate=1e30)
+    model = Model(network=Tabular(hidden=(16,)), batch=64, epochs=1, learning_rate=1e30)
     with pytest.raises(TrainingError, match="diverged"):
         fit(prepared(), model, Training(), tmp_path, 1, launch=CountingLauncher())

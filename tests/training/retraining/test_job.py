@@ -22,6 +22,7 @@ from tests.training.pipelines import (
     time_ms,
 )
 from training.loop.launch import WarmRanks
+from training.networks.declared import Tabular
 from training.package import load_package
 from training.retraining.job import TrainedModel, TrainingJob, read_training_data, run_training
 from training.spec import Model, Training
@@ -54,7 +55,7 @@ def job(log: Log, home: Path, cutoff: int = CUTOFF, **training: object) -> Train
         DEFINITION,
         EVENTS,
         LABELS,
-        Model(hidden=(8,), epochs=3, batch=64, learning_rate=1e-2),
+        Model(network=Tabular(hidden=(8,)), epochs=3, batch=64, learning_rate=1e-2),
         Training(**declared),  # type: ignore[arg-type]
         cutoff_ms=time_ms(cutoff),
         home=home,

@@ -362,13 +362,14 @@ import sys
 from pathlib import Path
 from streams.topics import Topics
 from tests.training.pipelines import DEFINITION, EVENTS, LABELS
+from training.networks.declared import Tabular
 from training.spec import Model, Training
 from training.retraining.trainer import run_trainer
 
 bootstrap, name, home = sys.argv[1:]
 run_trainer(
     bootstrap, Topics(name), (DEFINITION,), EVENTS, LABELS,
-    Model(hidden=(8,), epochs=3, batch=64, learning_rate=1e-2),
+    Model(network=Tabular(hidden=(8,)), epochs=3, batch=64, learning_rate=1e-2),
     Training(window=None, minimum_examples=100),
     Path(home), 2, None,
 )
