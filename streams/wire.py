@@ -92,11 +92,17 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Retrain(msgspec.Struct, frozen=True, tag="retrain"):
-    """Command: train on what has arrived and, if it passes, put the model live."""
+    """Command: train on what has arrived and, if it passes, put the model live.
+
+    ``start`` and ``window`` (a length, or ``"all"`` for the whole log) are in place of what the
+    pipeline file declares; None leaves that.
+    """
 
     command_id: str
     reason: str
     cutoff_ms: int
+    start: Literal["full", "warm"] | None = None
+    window: str | None = None
 
 
 class Advance(msgspec.Struct, frozen=True, tag="advance"):
@@ -117,6 +123,8 @@ class Registered(msgspec.Struct, frozen=True, tag="registered"):
     """A model version exists. ``manifest`` says what made it, ``uri`` where its package lies.
 
     ``definition`` is the version of the features that it was trained on, and answers.
+    ``comparison`` is what it showed against the model that was live, with the figures
+    (:class:`training.retraining.comparison.Comparison`); None where nobody looked.
     """
 
     version: int
@@ -127,6 +135,7 @@ class Registered(msgspec.Struct, frozen=True, tag="registered"):
     metrics: dict[str, float]
     run_id: str | None
     definition: int = 1
+    comparison: dict[str, Any] | None = None
 
 
 class StageChanged(msgspec.Struct, frozen=True, tag="stage"):

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -138,6 +139,39 @@ def load_reference(uri: str, sha256: str | None = None) -> Reference:
         raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
     _check_digest(folder / "reference.json", content, expected)
     return Reference.from_json(_parse(folder / "reference.json", content))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a package holds, as values rather than as a network."""
+
+    manifest: dict[str, Any]
+    shape: Shape
+    encoding: Encoding
+    weights: dict[str, NDArray[np.float32]]
+
+
+def load_parts(uri: str, sha256: str | None = None) -> Parts:
+    """Return weights, shape and encoding of the package at ``uri``; no torch. Errors as above."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    folder = _folder(uri)
+    data = _read(folder / MANIFEST)
+    _check_digest(folder / MANIFEST, data, sha256)
+    manifest = _parse(folder / MANIFEST, data)
+    try:
+        files = {name: _read(folder / name) for name in ("model.safetensors", "encoding.json")}
+        for name, content in files.items():
+            _check_digest(folder / name, content, str(manifest["files"][name]))
+        return Parts(
+            manifest,
+            Shape.from_json(manifest["network"]),
+            Encoding.from_json(_parse(folder / "encoding.json", files["encoding.json"])),
+            load(files["model.safetensors"]),
+        )
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
 
 
 class Package:
