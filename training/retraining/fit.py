@@ -15,10 +15,18 @@ from training.calibration import Calibration, fit_platt
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
 from training.loop.launch import Check, Launcher, go_on, run_ranks
-from training.loop.run_folder import RankJob, RankResult, job_parameters, read_result, write_job
+from training.loop.run_folder import (
+    RankJob,
+    RankResult,
+    job_parameters,
+    read_result,
+    save_arrays,
+    write_job,
+)
 from training.networks.shape import Shape
 from training.package import save_package
 from training.reference import Reference
+from training.retraining.warm import Initial
 from training.scores import accuracy, base_rate_log_loss, brier, log_loss
 from training.spec import Model, Training
 
@@ -29,7 +37,8 @@ Progress = Callable[[str], None]
 class Fitted:
     """A trained model in memory; ``metrics`` are of the calibrated model on the validation slice.
 
-    ``history`` has one mapping per epoch: epoch, steps, train_loss, validation_loss.
+    ``history`` has one mapping per epoch: epoch, steps, train_loss, validation_loss. ``outputs``
+    are the network's own on the validation slice, before calibration.
     """
 
     weights: dict[str, NDArray[np.float32]]
@@ -40,6 +49,7 @@ class Fitted:
     metrics: dict[str, float]
     history: list[dict[str, float]]
     run: dict[str, Any]
+    outputs: NDArray[np.float64]
 
     def save(self, folder: Path, manifest: Mapping[str, Any]) -> str:
         """Write the package (see :mod:`training.package`) and return its SHA-256.
@@ -67,22 +77,32 @@ def fit(
     progress: Progress = lambda _: None,
     check: Check = go_on,
     launch: Launcher = run_ranks,
+    initial: Initial | None = None,
 ) -> Fitted:
     """Train on ``prepared`` with ``ranks`` processes, working in ``folder``.
 
     A folder in which the same job was interrupted resumes it; the result is the same. The folder
     can be removed afterwards (:func:`discard`). ``check`` is called all the time while the ranks
     run; what it or ``progress`` raises ends them. ``launch`` starts the ranks: whoever trains often
-    gives a :class:`training.loop.launch.WarmRanks`.
+    gives a :class:`training.loop.launch.WarmRanks`. ``initial`` is what a warm start begins with.
 
     Raises:
         TrainingError: the ranks failed, or the training diverged.
     """
     if ranks < 1:
         raise TrainingError(f"{ranks} training ranks: at least 1, see KAPPA_TRAINING_RANKS")
-    encoding = Encoding.fit(prepared.numeric_names, prepared.category_names, prepared.train)
+    encoding = (
+        Encoding.fit(prepared.numeric_names, prepared.category_names, prepared.train)
+        if initial is None
+        else initial.encoding
+    )
     shape = Shape(encoding.numeric_width, encoding.code_counts, model.network, model.task.outputs)
-    write_job(folder, _arrays(prepared, encoding, model), _parameters(shape, model, training))
+    parameters = _parameters(shape, model, training)
+    if initial is not None:
+        parameters["initial"] = initial.sha256
+    write_job(folder, _arrays(prepared, encoding, model), parameters)
+    if initial is not None:
+        save_arrays(folder / "initial.npz", initial.weights)
     result = read_result(folder)
     if result is None:
         progress(f"starting {ranks} ranks")
@@ -169,8 +189,9 @@ def _judged(prepared: PreparedData, encoding: Encoding, shape: Shape, result: Ra
         "best_epoch": result.best_epoch,
     }
     return Fitted(
-        result.weights, shape, encoding, calibration, reference, metrics, result.history, run
-    )
+        result.weights, shape, encoding, calibration, reference, metrics, result.history, run,
+        result.validation_logits,
+    )  # fmt: skip
 
 
 def _epoch_text(line: dict[str, float], epochs: int) -> str:
