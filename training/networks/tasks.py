@@ -1,6 +1,8 @@
 """What a model learns to answer. Declarations alone: no torch here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from streams.errors import DefinitionError
 
@@ -46,3 +48,27 @@ class Regression:
 
 
 Task = Binary | MultiClass | Regression
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """Return a task as plain JSON values."""
+    match task:
+        case Binary():
+            return {"kind": "binary"}
+        case MultiClass(classes=classes):
+            return {"kind": "multi_class", "classes": list(classes)}
+        case Regression():
+            return {"kind": "regression"}
+
+
+def task_from_json(content: Mapping[str, Any]) -> Task:
+    """Return the task of :func:`task_to_json`; KeyError, TypeError or ValueError where none."""
+    match content["kind"]:
+        case "binary":
+            return Binary()
+        case "multi_class":
+            return MultiClass(tuple(content["classes"]))
+        case "regression":
+            return Regression()
+        case other:
+            raise ValueError(f"no task is called {other!r}")
