@@ -1,7 +1,9 @@
-"""A training run from the log to a model package, as one function of (log, declarations, cut-off).
+"""A training run from the log to a model package, as one function of (log, declarations, cut-off,
+parent).
 
-Steps: (1) find the offset ranges, (2) read them as columns, (3) join them
-point in time, (4) split by time, (5) fit, (6) save the package under its manifest's id.
+Steps: (1) read what may be learnt from (:mod:`training.dataset.reading`), (2) for a warm start take
+the live model's parameters, (3) fit, (4) compare with the live model, (5) save the package under
+its manifest's id.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ from typing import Any
 
 from features.definition import Definition
 from streams.durations import seconds
+from streams.errors import TrainingError
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from training.dataset.manifest import manifest_id
 from training.dataset.reading import TrainingData, read_training_data
 from training.loop.launch import Check, Launcher, go_on, run_ranks
-from training.retraining.fit import discard, fit
+from training.retraining.comparison import Comparison
+from training.retraining.contest import contest
+from training.retraining.fit import Fitted, discard, fit
+from training.retraining.predecessor import Predecessor
+from training.retraining.warm import Initial, UnfitError, initial_of
 from training.spec import Model, Training
 
 __all__ = [
@@ -36,7 +43,9 @@ class TrainingJob:
     """What is to be trained, on what, and where.
 
     ``cutoff_ms`` (milliseconds since the epoch): events before it and labels known by then count.
-    ``home`` is the pipeline's folder of state. ``command_id`` is what asked for the run.
+    ``home`` is the pipeline's folder of state. ``command_id`` is what asked for the run. ``live``
+    is the model that answers now: what the new one is compared with, and what a warm start goes on
+    from; None for none, and then every start is a full one.
     """
 
     bootstrap: str
@@ -50,6 +59,7 @@ class TrainingJob:
     home: Path
     command_id: str
     ranks: int
+    live: Predecessor | None = None
 
     @property
     def since_ms(self) -> int | None:
@@ -60,13 +70,17 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model package on disk; ``metrics`` are of the validation slice, ``history`` per epoch."""
+    """A model package on disk; ``metrics`` are of the validation slice, ``history`` per epoch.
+
+    ``comparison`` is what it showed against the model that was live.
+    """
 
     package: Path
     sha256: str
     manifest: dict[str, Any]
     metrics: dict[str, float]
     history: list[dict[str, float]]
+    comparison: Comparison | None = None
 
     @property
     def definition(self) -> int:
@@ -91,24 +105,55 @@ def run_training(
         StateError: the features topic holds foreign records.
     """
     data = read_training_data(job, progress)
-    counts = data.manifest["counts"]
-    progress(f"training on {counts['examples']:,} examples with {job.ranks} ranks")
     check()
-    return _fit_and_save(job, data, progress, check, launch)
-
-
-def _fit_and_save(
-    job: TrainingJob, data: TrainingData, progress: Progress, check: Check, launch: Launcher
-) -> TrainedModel:
-    identity = manifest_id(data.manifest)
+    initial = _initial(job, data, progress)
+    parent = job.live.to_manifest() if job.live is not None and initial is not None else None
+    manifest = {**data.manifest, "parent": parent}
+    identity = manifest_id(manifest)
     folder = job.home / "training" / identity
-    fitted = fit(data.prepared, job.model, job.training, folder, job.ranks, progress, check, launch)
-    staged = job.home / "models" / f".staged-{identity}"
-    sha256 = fitted.save(staged, data.manifest)
-    package = _put_in_place(staged, job.home / "models" / identity, sha256)
+    progress(f"training on {manifest['counts']['examples']:,} examples with {job.ranks} ranks")
+    try:
+        fitted = fit(
+            data.prepared, job.model, job.training, folder, job.ranks,
+            progress, check, launch, initial,
+        )  # fmt: skip
+    except TrainingError:  # it would fail again; what was stopped or killed goes on from there
+        discard(folder)
+        raise
+    comparison = contest(job.live, data.prepared, fitted)
+    progress(str(comparison))
+    package, sha256 = _save(job.home / "models", identity, fitted, manifest)
     discard(folder)
     progress(f"saved the model in {package}")
-    return TrainedModel(package.resolve(), sha256, data.manifest, fitted.metrics, fitted.history)
+    return TrainedModel(
+        package.resolve(), sha256, manifest, fitted.metrics, fitted.history, comparison
+    )
+
+
+def _initial(job: TrainingJob, data: TrainingData, progress: Progress) -> Initial | None:
+    """Return what a warm start begins with; None, with the reason told, for a full one."""
+    if job.training.start == "full":
+        return None
+    if job.live is None:
+        progress("a full start: no model is live to go on from")
+        return None
+    names = data.prepared
+    try:
+        initial = initial_of(job.live, job.model, names.numeric_names, names.category_names)
+    except UnfitError as error:
+        progress(f"a full start: {error}")
+        return None
+    progress(f"a warm start from model {job.live.version}")
+    return initial
+
+
+def _save(
+    models: Path, identity: str, fitted: Fitted, manifest: dict[str, Any]
+) -> tuple[Path, str]:
+    """Write the package and return where it lies, and its SHA-256."""
+    staged = models / f".staged-{identity}"
+    sha256 = fitted.save(staged, manifest)
+    return _put_in_place(staged, models / identity, sha256), sha256
 
 
 def _put_in_place(staged: Path, package: Path, sha256: str) -> Path:
