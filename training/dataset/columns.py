@@ -5,8 +5,8 @@ Feature table: ``offset`` (of the feature record), ``partition``, ``source_offse
 ``c.<name>`` and ``g.<name>`` (text, "" = missing) per category feature and group.
 
 Label table: ``offset``, ``partition``, ``valid``, ``event_id``, ``event_time_ms``, ``target``
-(0 or 1). A record that nobody can use keeps its row with ``valid`` false, so that it is counted
-by whoever reads the range, however often.
+(a number: :class:`training.targets.Targets`). A record that nobody can use keeps its row with
+``valid`` false, so that it is counted by whoever reads the range, however often.
 """
 
 import hashlib
@@ -23,6 +23,10 @@ from features.records import FeatureCodec
 from streams.batch import LogBatch
 from streams.stream import EventStream, LabelStream
 from training.dataset.arrow_json import ArrowFeatureReader
+from training.networks.tasks import Binary, Task, task_to_json
+from training.targets import Targets
+
+_BINARY = Binary()
 
 
 class LogDecoder(Protocol):
@@ -85,9 +89,12 @@ class FeatureDecoder:
 
 
 class LabelDecoder:
-    """The labels topic; undecodable or unusable labels become rows that are not valid."""
+    """The labels topic; undecodable or unusable labels become rows that are not valid.
 
-    def __init__(self, topic: str, labels: LabelStream) -> None:
+    Usable is what ``task`` can learn from; the target of a class is its number.
+    """
+
+    def __init__(self, topic: str, labels: LabelStream, task: Task = _BINARY) -> None:
         self.topic = topic
         self.schema = pa.schema(
             [
@@ -100,27 +107,28 @@ class LabelDecoder:
             ]
         )
         target = labels.target
-        content = {
+        content: dict[str, Any] = {
             "type": msgspec.json.schema(labels.type),
             "fields": [labels.id, labels.event_time, type(target).__name__, str(target)],
         }
+        if task != _BINARY:
+            content["task"] = task_to_json(task)
         self.hash = hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
         self._decode_one = msgspec.json.Decoder(labels.type).decode
-        self._target = target
+        self._targets = Targets(task, target)
         self._id = attrgetter(labels.id)
         self._time = attrgetter(labels.event_time)
 
     def decode(self, batch: LogBatch) -> pa.RecordBatch:
         """Return the columns of a batch of labels; a bad one costs only itself."""
         records, good = self._decode_all(batch.values)
-        values = {f: list(map(attrgetter(f), records)) for f in self._target.fields}
         targets = np.full(len(batch), np.nan)
-        targets[good] = self._target.evaluate(values)
+        targets[good] = self._targets.of(records)
         times = np.zeros(len(batch), dtype=np.int64)
         times[good] = np.fromiter(map(self._time, records), np.int64, len(records))
         ids = np.full(len(batch), None, dtype=object)
         ids[good] = list(map(str, map(self._id, records)))
-        valid = good & np.isin(targets, (0.0, 1.0))
+        valid = good & self._targets.usable(targets)
         columns = [batch.offsets, _partition_column(batch), valid, ids, times, targets]
         return _record_batch(columns, self.schema)
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import TrainingError
+from training.networks.tasks import Task
+from training.targets import usable_targets
 
 
 class Columns(Protocol):
@@ -29,8 +31,8 @@ class Examples:
     """n labelled rows in a deterministic order, which is part of what decides the parameters.
 
     ``numeric`` (n, F) float64, NaN = missing; ``categories`` C lists of n texts, "" = missing;
-    ``targets`` (n,) float64 of 0 and 1; ``event_times_ms`` (n,) int64, milliseconds since the
-    epoch.
+    ``targets`` (n,) float64: 0 or 1, class numbers, or numbers, as the task has them;
+    ``event_times_ms`` (n,) int64, milliseconds since the epoch.
     """
 
     numeric: NDArray[np.float64]
@@ -52,12 +54,6 @@ class Examples:
         if self.numeric.ndim != 2:
             raise TrainingError(
                 f"training examples: numeric has shape {self.numeric.shape}, not (n, features)"
-            )
-        if not np.isin(self.targets, (0.0, 1.0)).all():
-            wrong = self.targets[~np.isin(self.targets, (0.0, 1.0))][0]
-            raise TrainingError(
-                f"training examples: a target is {wrong}, but the network learns a probability: "
-                "targets must be 0 or 1 (see the target expression of the label stream)"
             )
 
     def __len__(self) -> int:
@@ -90,4 +86,14 @@ class PreparedData:
                 raise TrainingError(
                     f"the {name} slice has {shape[0]} numeric and {shape[1]} category columns, "
                     f"the definition {len(self.numeric_names)} and {len(self.category_names)}"
+                )
+
+    def check_targets(self, task: Task) -> None:
+        """Raise TrainingError unless ``task`` can learn from every target."""
+        for examples in (self.train, self.validation):
+            wrong = examples.targets[~usable_targets(task, examples.targets)]
+            if len(wrong):
+                raise TrainingError(
+                    f"training examples: a target is {wrong[0]}, which is none of a "
+                    f"{type(task).__name__} task (see the target expression of the label stream)"
                 )

@@ -77,7 +77,8 @@ def read_training_data(job: Wanted, progress: Progress = lambda _: None) -> Trai
     ranges = find_ranges(job.bootstrap, topics, job.events.partitions, job.since_ms)
     decoder = FeatureDecoder(topics.features, job.definition, job.events, job.labels)
     features, feature_rows = trim(ranges[0], _read(job, decoder, ranges[0], progress), cutoff_ms)
-    label_rows = _read(job, LabelDecoder(topics.labels, job.labels), ranges[1], progress)
+    label_decoder = LabelDecoder(topics.labels, job.labels, job.model.task)
+    label_rows = _read(job, label_decoder, ranges[1], progress)
     labels, label_rows = trim(ranges[1], label_rows, cutoff_ms + 1)
     joined = join(
         feature_rows,

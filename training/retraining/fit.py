@@ -87,10 +87,11 @@ def fit(
     gives a :class:`training.loop.launch.WarmRanks`. ``initial`` is what a warm start begins with.
 
     Raises:
-        TrainingError: the ranks failed, or the training diverged.
+        TrainingError: a target is none of the task's, the ranks failed, or the training diverged.
     """
     if ranks < 1:
         raise TrainingError(f"{ranks} training ranks: at least 1, see KAPPA_TRAINING_RANKS")
+    prepared.check_targets(model.task)
     encoding = (
         Encoding.fit(prepared.numeric_names, prepared.category_names, prepared.train)
         if initial is None

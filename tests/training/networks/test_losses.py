@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
@@ -27,7 +28,7 @@ def test_regression_is_the_negative_log_density_of_the_normal_distribution() -> 
     losses = loss_of(Regression())(outputs, torch.tensor([0.1, 2.0]))
     spreads = torch.exp(log_variance(outputs[:, 1]) / 2)
     expected = -norm.logpdf([0.1, 2.0], outputs[:, 0].numpy(), spreads.numpy())
-    assert losses.tolist() == pytest.approx(expected.tolist())
+    assert losses.tolist() == pytest.approx(np.asarray(expected).tolist())
 
 
 def test_the_log_variance_is_bounded_and_the_identity_near_zero() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +112,9 @@ def test_what_can_not_be_trained_is_refused(tmp_path: Path) -> None:
         fit(prepared(), MODEL, Training(), tmp_path, 0, launch=CountingLauncher())
     with pytest.raises(TrainingError, match="validation slice is empty"):
         PreparedData(NUMERIC, ("site",), examples(5, 1), examples(0, 1))
-    with pytest.raises(TrainingError, match="targets must be 0 or 1"):
-        Examples(np.zeros((1, 1)), [], np.array([0.5]), np.zeros(1, np.int64))
+    half = replace(examples(50, 1), targets=np.full(50, 0.5))
+    with pytest.raises(TrainingError, match=r"a target is 0\.5, which is none of a Binary task"):
+        fit(PreparedData(NUMERIC, ("site",), half, half), MODEL, Training(), tmp_path, 1)
     with pytest.raises(TrainingError, match=r"2 categories\[0\] but 1 targets"):
         Examples(np.zeros((1, 1)), [["a", "b"]], np.zeros(1), np.zeros(1, np.int64))
     with pytest.raises(TrainingError, match="the definition 1 and 1"):
