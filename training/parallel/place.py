@@ -1,5 +1,6 @@
 """Which rank this is, of how many, and on what it computes."""
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,11 @@ class Place:
     ranks: int
     device: torch.device
     dtype: torch.dtype
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a forward pass: parameters stay float32, products take dtype."""
+        mixed = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype, enabled=mixed)
 
     def sum_over_ranks(self, *values: float) -> list[float]:
         """Return each value summed over all ranks, the same on every rank."""

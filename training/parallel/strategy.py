@@ -44,20 +44,24 @@ class Strategy(Protocol):
         """
         ...
 
-    def backward(self, pieces: Sequence[Batch], loss: Loss, factor: float, scale: Scale) -> float:
+    def backward(self, pieces: Sequence[Batch], loss: Loss, factor: float, scale: Scale) -> Tensor:
         """Add the gradients of ``factor`` · Σ weight · loss over all pieces of *all* shares.
 
         Gradients meet once, at the last piece. Every rank gives the same number of pieces; one
-        may be empty. A network's balance loss (mixture of experts) is added to each piece's.
+        may be empty. The balance loss of a mixture of experts is added to each piece's with the
+        piece's weight: ``factor`` · Σ weight · (loss + balance loss).
 
         Returns:
-            Σ weight · loss over the pieces of this share, without factor and balance; the same on
-            the ranks of the share.
+            Σ weight · loss over the pieces of this share, without factor and balance: a scalar on
+            the device, the same on the ranks of the share.
         """
         ...
 
-    def clip(self, norm: float) -> float:
-        """Bring the norm of the whole gradient down to ``norm``; return what it was."""
+    def clip(self, norm: float) -> Tensor:
+        """Bring the norm of the whole gradient down to ``norm``; return what it was, a scalar.
+
+        The same on every rank; not finite where the gradient is not.
+        """
         ...
 
     def outputs(self, inputs: tuple[Tensor, ...]) -> Tensor:
