@@ -17,12 +17,16 @@ from training.networks.declared import Experts
 Dispatch = Callable[[Tensor, Tensor], Tensor]
 """Applies expert ``experts[a]`` to ``rows[a]``: from (A, D) and (A,) int64 to (A, D)."""
 
+Total = Callable[[Tensor], Tensor]
+"""Sums a vector over all that see a part of the batch; the gradient goes through."""
+
 
 class MixtureOfExperts(nn.Module):
     """The layer; see the module. It has no residual path of its own.
 
-    ``dispatch`` may be replaced: by one that sends rows to the ranks that hold the experts. After
-    each forward pass ``balance_loss`` is the weighted balance loss of what was seen, a scalar.
+    ``dispatch`` may be replaced: by one that sends rows to the ranks that hold the experts; and
+    ``total``, which the sums of the balance loss go through, (2 E + 1,): choices and probabilities
+    per expert, rows. After each forward pass ``balance_loss`` is the weighted loss, a scalar.
 
     Args:
         width: D, of inputs and outputs.
@@ -39,6 +43,7 @@ class MixtureOfExperts(nn.Module):
         self.w2 = nn.Parameter(_uniform(count, hidden, width, fan_in=hidden))
         self.b2 = nn.Parameter(_uniform(count, width, fan_in=hidden))
         self.dispatch: Dispatch | None = None
+        self.total: Total = _of_this_rank
         self.balance_loss = torch.zeros(())
 
     def forward(self, inputs: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -101,12 +106,12 @@ class MixtureOfExperts(nn.Module):
         """Return balance · E · Σₑ (share of the choices) · (mean probability), at best balance."""
         count = self.declared.count
         picks = functional.one_hot(chosen, count).sum(dim=1).to(probabilities.dtype)
-        if real is not None:
-            picks, probabilities = picks * real[:, None], probabilities * real[:, None]
-        rows = len(probabilities) if real is None else real.sum()
-        rows = torch.as_tensor(rows, device=chosen.device).clamp(min=1)
-        shares = picks.sum(dim=0) / (rows * chosen.shape[1])
-        return self.declared.balance * count * (shares * probabilities.sum(dim=0) / rows).sum()
+        rows = picks.new_ones(len(picks)) if real is None else real.to(picks.dtype)
+        seen = torch.cat([rows @ picks, rows @ probabilities, rows.sum()[None]])
+        picked, probable, number = torch.split(self.total(seen), [count, count, 1])
+        number = number.clamp(min=1)
+        shares = picked / (number * chosen.shape[1])
+        return self.declared.balance * count * (shares * probable / number).sum()
 
 
 def apply_stacked(
@@ -126,6 +131,10 @@ def apply_stacked(
         ]
     )
     return torch.empty_like(answers).index_copy(0, order, answers)
+
+
+def _of_this_rank(sums: Tensor) -> Tensor:
+    return sums
 
 
 def _places(experts: Tensor, kept: Tensor, count: int) -> Tensor:

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
+
+Cut = Literal["column", "row"]
+"""How a linear layer is cut over ranks: its outputs (column), or its inputs (row). What a column
+layer gives goes through element-wise functions, or attention head by head, to a row layer."""
 
 Run = Callable[[tuple[Tensor, ...], Tensor | None], Tensor]
 
@@ -27,6 +31,14 @@ class Linked(Protocol):
 
     def links(self) -> list[Link]:
         """Return the chain; run one after another, the links are the forward pass."""
+        ...
+
+
+class Cuttable(Protocol):
+    """A network whose linear layers can be cut over ranks (Shoeybi et al. 2019)."""
+
+    def tensor_plan(self) -> dict[str, Cut]:
+        """Return how each linear layer named is cut; those not named stay whole."""
         ...
 
 

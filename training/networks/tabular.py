@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from training.networks.declared import Experts
 from training.networks.experts import MixtureOfExperts
-from training.networks.links import Link
+from training.networks.links import Cut, Link
 
 EMBEDDING_LIMIT = 16
 
@@ -73,6 +73,20 @@ class TabularNetwork(nn.Module):
         first = Link(("embeddings.", "wide."), lambda inputs, _: self._begin(*inputs))
         layers = [_link(self, each) for each in _groups(self.deep)]
         return [first, *layers]
+
+    def tensor_plan(self) -> dict[str, Cut]:
+        """Return how the deep path is cut over ranks: its linear layers pair by pair."""
+        groups = [layers[0] for layers in _groups(self.deep)]
+        linear = [isinstance(self.deep[i], nn.Linear) for i in groups]
+        plan: dict[str, Cut] = {}
+        at = 0
+        while at + 1 < len(groups):
+            if not (linear[at] and linear[at + 1]):
+                at += 1
+                continue
+            plan[f"deep.{groups[at]}"], plan[f"deep.{groups[at + 1]}"] = "column", "row"
+            at += 2
+        return plan
 
     def run_layers(self, layers: Sequence[int], x: Tensor) -> Tensor:
         """Return what ``layers`` of the deep path make of what goes from link to link."""

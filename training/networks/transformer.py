@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from training.networks.declared import Transformer
 from training.networks.experts import MixtureOfExperts
-from training.networks.links import Link, run_links
+from training.networks.links import Cut, Link, run_links
 from training.networks.tabular import embedding_width
 
 FEED_FORWARD_FACTOR = 4  # width of the feed-forward networks over that of the vectors
@@ -52,10 +52,22 @@ class TransformerNetwork(nn.Module):
 
     def links(self) -> list[Link]:
         """Return the network as a chain: inputs, each block, head."""
-        blocks = [_link(i, block) for i, block in enumerate(self.blocks)]
+        blocks = [_link(self, i) for i in range(self.declared.layers)]
         first = Link(("inputs.", "positions"), lambda inputs, _: self._embed(*inputs))
         last = Link(("norm.", "head."), lambda _, x: self._answer(_given(x)))
         return [first, *blocks, last]
+
+    def tensor_plan(self) -> dict[str, Cut]:
+        """Return how the layers of the blocks are cut over ranks: attention head by head."""
+        plan: dict[str, Cut] = {}
+        for i in range(self.declared.layers):
+            for name in ("query", "key", "value"):
+                plan[f"blocks.{i}.attention.{name}"] = "column"
+            plan[f"blocks.{i}.attention.out"] = "row"
+            if self.declared.experts is None:
+                plan[f"blocks.{i}.feed_forward.up"] = "column"
+                plan[f"blocks.{i}.feed_forward.down"] = "row"
+        return plan
 
     def _embed(self, numeric: Tensor, codes: Tensor, lengths: Tensor) -> Tensor:
         valid = valid_events(lengths, self.declared.last)[:, :, None]
@@ -168,9 +180,9 @@ def attention_mask(valid: Tensor) -> Tensor:
     return ((causal & valid[:, None, :]) | itself)[:, None]
 
 
-def _link(number: int, block: nn.Module) -> Link:
+def _link(network: TransformerNetwork, number: int) -> Link:
     def run(inputs: tuple[Tensor, ...], x: Tensor | None) -> Tensor:
-        answered: Tensor = block(_given(x), inputs[2])
+        answered: Tensor = network.blocks[number](_given(x), inputs[2])
         return answered
 
     return Link((f"blocks.{number}.",), run)
