@@ -56,7 +56,9 @@ class MixtureOfExperts(nn.Module):
         """
         rows = inputs.reshape(-1, inputs.shape[-1])
         real = None if valid is None else valid.reshape(-1)
-        probabilities = torch.softmax(self.router(rows).float(), dim=1)
+        logits = self.router(rows)
+        exact = torch.promote_types(logits.dtype, torch.float32)  # of bfloat16 too
+        probabilities = torch.softmax(logits, dim=1, dtype=exact)
         gates, chosen = torch.topk(probabilities, self.declared.top, dim=1)
         if self.declared.top > 1:  # a single gate stays as it is: it is the router's only gradient
             gates = gates / gates.sum(dim=1, keepdim=True)
