@@ -52,6 +52,7 @@ class Registry:
                 metrics=trained.metrics,
                 run_id=found,
                 definition=trained.definition,
+                comparison=None if trained.comparison is None else trained.comparison.to_json(),
             )
             self._writer.append_model_event(self._topic, event)
             if self.follow().versions[event.version].command_id == command_id:

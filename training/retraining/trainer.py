@@ -2,10 +2,11 @@
 
 For each command, in this order: (1) skip it where the control log has an answer, (2) run the
 training, in a thread, while this one goes on polling so that the group keeps its member, (3) append
-``registered`` and ``stage: live``, or ``refused``, (4) commit the command's offset. It trains on
+the answer (:mod:`training.retraining.answering`), (4) commit the command's offset. It trains on
 the features of the definition that was ordered last (:mod:`streams.cutover`) by then. A crash
-before (3) repeats the training, which goes on from its checkpoint; a crash between the two records
-of (3) puts live what is registered; a crash before (4) skips.
+before (3) repeats the training, which goes on from its checkpoint; a crash within (3) completes the
+answer; a crash before (4) skips. Between commands it looks at the clock, where the pipeline
+declares a schedule by it (:mod:`training.retraining.triggers`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -24,21 +25,22 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from features.definition import Definition
-from streams.control import ControlWriter, decode_command
-from streams.errors import BrokerError, KappaError, TrainingError
+from streams.clock import Clock, SystemClock
+from streams.control import decode_command
+from streams.errors import BrokerError, KappaError
 from streams.kafka_client import consumer
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
-from streams.wire import Advance, Registered, Retrain, StageChanged, TrainingRefused
+from streams.wire import Advance, Retrain
 from training.loop.launch import Check, WarmRanks
-from training.retraining.gate import refusal
+from training.retraining.answering import Answers
+from training.retraining.commanded import job_of
 from training.retraining.job import Progress, TrainedModel, TrainingJob, run_training
-from training.retraining.registering import Registry
+from training.retraining.triggers import WallSchedule
 from training.spec import Model, Training
-from training.tracking.runs import Run, Tracker, default_folder
+from training.tracking.runs import Tracker, default_folder
 
 POLL_S = 0.1
-TRACKING_PATIENCE_S = 5.0
 _LOG = structlog.get_logger(role="trainer")
 
 Train = Callable[[TrainingJob, Progress, Check], TrainedModel]
@@ -53,12 +55,14 @@ class Trainer:
     """The worker. ``job`` holds all but the command's id and cut-off.
 
     ``definitions`` are what the pipeline declares; that of ``job`` is used until a cut-over.
+    ``clock`` is what the schedule by wall time goes by.
     """
 
     job: TrainingJob
     tracker: Tracker
     train: Train = run_training
     definitions: Sequence[Definition] = ()
+    clock: Clock = field(default_factory=SystemClock)
 
     def run(self, stop: threading.Event) -> None:
         """Answer commands until ``stop`` is set; what is then in training stays unanswered.
@@ -68,8 +72,8 @@ class Trainer:
         """
         bootstrap, topics = self.job.bootstrap, self.job.topics
         self._stop, self._revoked = stop, False
-        self._registry = Registry(bootstrap, topics.models)
-        self._writer = ControlWriter(bootstrap)
+        self._answers = Answers(bootstrap, topics.models, self.tracker)
+        self._schedule = self._wall_schedule()
         # Polled all the time, so a member that hangs is one that died.
         self._commands = consumer(bootstrap, group_id=topics.group("trainer"))
         self._commands.subscribe(
@@ -80,9 +84,20 @@ class Trainer:
                 message = self._commands.poll(POLL_S)
                 if message is not None:
                     self._take(message)
+                if self._schedule is not None and self._commands.assignment():
+                    self._schedule.ask_when_due()
         finally:
             self._commands.close()
-            self._registry.close()
+            self._answers.close()
+            if self._schedule is not None:
+                self._schedule.close()
+
+    def _wall_schedule(self) -> WallSchedule | None:
+        every = self.job.training.every_wall
+        if every is None:
+            return None
+        partitions = self.job.events.partitions
+        return WallSchedule(self.job.bootstrap, self.job.topics, partitions, every, self.clock)
 
     def _take(self, message: Message[bytes, bytes]) -> None:
         error, offset, value = message.error(), message.offset(), message.value()
@@ -114,16 +129,12 @@ class Trainer:
 
     def _answer(self, command: Retrain) -> bool:
         """Bring the answer to ``command`` into the log; return whether it is there."""
-        rollout = self._registry.follow()
-        if command.command_id in rollout.answered_commands:
-            return True
-        begun = [v for v in rollout.versions.values() if v.command_id == command.command_id]
-        if begun:
-            self._put_live(begun[-1], command)
+        if self._answers.stands(command):
             return True
         run = self.tracker.begin(command.command_id, {"kappa.reason": command.reason})
         try:
-            trained = self._train_while_polling(command)
+            job = job_of(command, self.job, self._answers.rollout, self.definitions)
+            trained = self._train_while_polling(job)
         except _StoppedError:
             self.tracker.fail(run, "stopped before its end")
             return False
@@ -131,47 +142,16 @@ class Trainer:
             self.tracker.fail(run, "the broker failed")
             raise
         except KappaError as error:
-            return self._refuse(command, run, str(error))
+            self._answers.refuse(command, run, str(error))
         except Exception as error:  # a defect in one training must not stop the next
             _LOG.exception("training failed", command=command.command_id)
-            return self._refuse(command, run, f"{type(error).__name__}: {error}")
-        return self._register(command, run, trained)
-
-    def _register(self, command: Retrain, run: Run, trained: TrainedModel) -> bool:
-        if command.command_id in self._registry.follow().answered_commands:
-            return True  # by another trainer, while this one had lost the partition
-        reason = refusal(trained.metrics)
-        if reason is not None:
-            self.tracker.finish(run, trained, None)
-            return self._refuse(command, None, reason)
-        registered = self._registry.register(
-            trained, command.command_id, lambda: run.id_within(TRACKING_PATIENCE_S)
-        )
-        self._put_live(registered, command)
-        self.tracker.finish(run, trained, registered.version)
+            self._answers.refuse(command, run, f"{type(error).__name__}: {error}")
+        else:
+            self._answers.give(command, run, trained, job.training.compare)
         return True
 
-    def _put_live(self, registered: Registered, command: Retrain) -> None:
-        loss, base = (registered.metrics[name] for name in ("log_loss", "base_rate_log_loss"))
-        live = StageChanged(
-            version=registered.version,
-            stage="live",
-            reason=f"{command.reason}; log loss {loss:.4f} on later data, base rate {base:.4f}",
-        )
-        self._writer.append_model_event(self.job.topics.models, live)
-        _LOG.info("model goes live", version=registered.version, reason=live.reason)
-
-    def _refuse(self, command: Retrain, run: Run | None, reason: str) -> bool:
-        refused = TrainingRefused(command_id=command.command_id, reason=reason)
-        self._writer.append_model_event(self.job.topics.models, refused)
-        if run is not None:
-            self.tracker.fail(run, reason)
-        _LOG.warning("training refused", command=command.command_id, reason=reason)
-        return True
-
-    def _train_while_polling(self, command: Retrain) -> TrainedModel:
+    def _train_while_polling(self, job: TrainingJob) -> TrainedModel:
         """Run the training in a thread and keep the group membership alive meanwhile."""
-        job = self._job_of(command)
         cancelled = threading.Event()
 
         def check() -> None:
@@ -180,7 +160,7 @@ class Trainer:
 
         def progress(line: str) -> None:
             check()
-            _LOG.info(line, command=command.command_id)
+            _LOG.info(line, command=job.command_id)
 
         self._revoked = False
         self._pause()
@@ -193,23 +173,6 @@ class Trainer:
                     cancelled.set()
         finally:
             self._commands.resume(self._commands.assignment())
-
-    def _job_of(self, command: Retrain) -> TrainingJob:
-        declared = {d.version: d for d in (self.job.definition, *self.definitions)}
-        version = self._registry.rollout.cutovers.definition or self.job.definition.version
-        if version not in declared:
-            raise TrainingError(
-                f"the features of definition v{version} answer since a cut-over, and the trainer's "
-                "pipeline file does not declare it: declare it, as features=(...), and start the "
-                "trainer again"
-            )
-        return replace(
-            self.job,
-            topics=replace(self.job.topics, definition=version),
-            definition=declared[version],
-            cutoff_ms=command.cutoff_ms,
-            command_id=command.command_id,
-        )
 
     def _poll_until_done(
         self, future: Future[TrainedModel], cancelled: threading.Event
