@@ -126,10 +126,10 @@ def compare(
         return Comparison(champion, n, not_compared=why)
     paired = {}
     for name, (of_champion, of_challenger) in scores.items():
-        difference = interval(of_challenger - of_champion)
-        if not math.isfinite(difference.mean):
+        if not (np.isfinite(of_champion).all() and np.isfinite(of_challenger).all()):
             why = f"a {name.replace('_', ' ')} of model {champion} or the new one is not finite"
             return Comparison(champion, n, not_compared=why)
+        difference = interval(of_challenger - of_champion)
         paired[name] = Paired(float(of_champion.mean()), float(of_challenger.mean()), difference)
     return Comparison(champion, n, int(event_times_ms[0]), int(event_times_ms[-1]), paired)
 
