@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from streams.errors import ModelError
 from training.calibration import Calibration
 from training.dataset.encoding import Encoding
+from training.dataset.histories import Histories
 from training.dataset.prepared import Columns
 from training.networks.shape import Shape
 from training.reference import Reference
@@ -192,30 +193,63 @@ class Package:
         self.reference = reference
         self._encoding, self._calibration, self._network = encoding, calibration, network
 
-    def predict(self, rows: Columns) -> NDArray[np.float64]:
+    @property
+    def last(self) -> int:
+        """How many events of an entity the network sees, or 0 for the one event alone."""
+        return Shape.from_json(self.manifest["network"]).last
+
+    def predict(self, rows: Columns | Histories) -> NDArray[np.float64]:
         """Return the calibrated probability of label 1 for each row, shape (n,).
 
-        The answer to a row depends on that row alone, to the last bit: the network always sees
+        A network that sees an entity's last events (:attr:`last`) takes histories. The answer to a
+        row depends on that row, or that history, alone, to the last bit: the network always sees
         blocks of the same number of rows, filled up with zeros, so that the same kernels run.
         Raises ModelError where the columns are not those of the model's definition.
         """
         import torch
 
+        last = self.last
+        if isinstance(rows, Histories) != (last > 0):
+            raise ModelError(
+                f"the network sees {last or 'no'} last events of an entity, and was given "
+                f"{'histories' if not last else 'rows without their histories'}"
+            )
+        n = len(rows) if isinstance(rows, Histories) else len(rows.numeric)
+        logits = np.empty(-(-n // BLOCK_ROWS) * BLOCK_ROWS, np.float32)
+        with torch.inference_mode():
+            blocks = self._histories(rows) if isinstance(rows, Histories) else self._rows(rows)
+            for i, inputs in enumerate(blocks):
+                answer = self._network(*map(torch.from_numpy, inputs))
+                logits[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] = answer.numpy()[:, 0]
+        return self._calibration.probabilities(logits.astype(np.float64))[:n]
+
+    def _rows(self, rows: Columns) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yield the inputs of blocks of rows."""
         n = len(rows.numeric)
-        blocks = -(-n // BLOCK_ROWS)
-        numeric = np.zeros((blocks * BLOCK_ROWS, self._encoding.numeric_width), np.float32)
-        codes = np.zeros((len(numeric), len(self._encoding.category_names)), np.int64)
+        numeric, codes = self._encoded(rows, -(-n // BLOCK_ROWS) * BLOCK_ROWS)
+        for start in range(0, n, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            yield numeric[block], codes[block]
+
+    def _histories(self, rows: Histories) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yield the inputs of blocks of histories; each event is encoded once."""
+        # Behind the events one of zeros: what an index of −1 finds.
+        numeric, codes = self._encoded(rows.events, len(rows.events.numeric) + 1)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            index = np.full((BLOCK_ROWS, self.last), -1)
+            block = rows.index[start : start + BLOCK_ROWS, -self.last :]
+            index[: len(block)] = block
+            lengths = np.maximum((index >= 0).sum(1), 1)  # of a history that fills up: 1
+            yield numeric[index], codes[index], lengths
+
+    def _encoded(self, rows: Columns, size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the inputs of rows, filled up with zeros to ``size`` rows."""
+        n = len(rows.numeric)
+        numeric = np.zeros((size, self._encoding.numeric_width), np.float32)
+        codes = np.zeros((size, len(self._encoding.category_names)), np.int64)
         numeric[:n] = self._encoding.numeric_inputs(rows.numeric)
         codes[:n] = self._encoding.codes(rows.categories, n)
-        logits = np.empty(len(numeric), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(numeric), BLOCK_ROWS):
-                block = slice(start, start + BLOCK_ROWS)
-                answer = self._network(
-                    torch.from_numpy(numeric[block]), torch.from_numpy(codes[block])
-                )
-                logits[block] = answer.numpy()[:, 0]
-        return self._calibration.probabilities(logits.astype(np.float64))[:n]
+        return numeric, codes
 
 
 def _network(shape: Shape, weights: bytes, folder: Path) -> nn.Module:
