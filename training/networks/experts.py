@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.networks.alignment import aligned_product
 from training.networks.declared import Experts
 
 Dispatch = Callable[[Tensor, Tensor], Tensor]
@@ -91,14 +92,16 @@ class MixtureOfExperts(nn.Module):
 
     def _answer_all(self, rows: Tensor, gates: Tensor, chosen: Tensor) -> Tensor:
         """Let every expert answer every row, and take what was chosen: products of fixed shape."""
-        stacked = rows.expand(self.declared.count, *rows.shape)
-        hidden = functional.silu(torch.bmm(stacked, self.w1) + self.b1[:, None])
-        answers = torch.bmm(hidden, self.w2) + self.b2[:, None]  # (E, T, D)
+        answers = torch.stack([self._answer_of(expert, rows) for expert in range(len(self.w1))])
         total = torch.zeros_like(rows, dtype=gates.dtype)
         each = torch.arange(len(rows), device=rows.device)
         for place in range(chosen.shape[1]):
             total = total + answers[chosen[:, place], each] * gates[:, place, None]
         return total
+
+    def _answer_of(self, expert: int, rows: Tensor) -> Tensor:
+        hidden = aligned_product(rows, self.w1[expert]) + self.b1[expert]
+        return aligned_product(functional.silu(hidden), self.w2[expert]) + self.b2[expert]
 
     def apply_experts(self, rows: Tensor, experts: Tensor) -> Tensor:
         """Apply expert ``experts[a]`` of this layer's own to ``rows[a]``; see :data:`Dispatch`."""

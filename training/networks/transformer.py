@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.networks.alignment import filled
 from training.networks.declared import Transformer
 from training.networks.experts import MixtureOfExperts
 from training.networks.links import Cut, Link, run_links
@@ -139,12 +140,12 @@ class CausalAttention(nn.Module):
         n, last, _ = x.shape
         # The number of heads follows from the width: a rank of several may hold some of them only.
         query, key, value = (
-            linear(x).view(n, last, -1, self.head_width).transpose(1, 2)
+            filled(linear(x).view(n, last, -1, self.head_width)).transpose(1, 2)
             for linear in (self.query, self.key, self.value)
         )
         mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask(valid)
-        )
+            query, key, value, attn_mask=attention_mask(valid), scale=self.head_width**-0.5
+        )[..., : self.head_width]
         answered: Tensor = self.out(mixed.transpose(1, 2).reshape(n, last, -1))
         return answered
 
