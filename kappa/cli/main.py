@@ -19,6 +19,7 @@ from kappa.cli.plan import plan
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
 from kappa.cli.replay import replay
+from kappa.cli.retrain import retrain
 from kappa.cli.schema import schema
 from kappa.cli.train import train
 from kappa.cli.up import up
@@ -34,8 +35,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, replay, diff, cutover, gc, history, predictions, alerts, audit, plan,
-    schema, doctor, worker,
+    demo, up, produce, train, retrain, replay, diff, cutover, gc, history, predictions, alerts,
+    audit, plan, schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,11 @@ from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_co
 from kappa.cli.rebuild import version_of
 
 if TYPE_CHECKING:
+    from features.definition import Definition
+    from streams.rollout import Rollout
     from training.retraining.job import TrainedModel
+
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def train(
@@ -18,7 +22,7 @@ def train(
     until: Annotated[
         datetime | None,
         typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+            formats=TIME_FORMATS,
             metavar="TIME",
             help="Learn from events before this time and from labels known by then, in the "
             "pipeline's time zone. Default: everything in the log.",
@@ -26,6 +30,20 @@ def train(
     ] = None,
     ranks: Annotated[
         int | None, typer.Option(min=1, help="How many ranks. Default: KAPPA_TRAINING_RANKS, 2.")
+    ] = None,
+    warm: Annotated[
+        bool | None,
+        typer.Option(
+            "--warm/--full",
+            help="Go on from the live model's parameters, or begin anew. Default: as declared.",
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LENGTH|all",
+            help="How far back it learns: 30d, or all for the whole log. Default: as declared.",
+        ),
     ] = None,
     definition: Annotated[
         str | None,
@@ -41,36 +59,37 @@ def train(
 ) -> None:
     """Train a model on the log; it is written to disk and judged, but not put live."""
     from uuid import uuid4
-    from zoneinfo import ZoneInfo
 
     from rich.console import Console
 
-    from training.dataset.ranges import newest_time_ms
+    from training.retraining.commanded import changed
+    from training.retraining.comparison import objection
     from training.retraining.gate import refusal
     from training.retraining.job import TrainingJob, run_training
+    from training.retraining.predecessor import Predecessor
 
     with open_context(pipeline) as context:
         declared = context.pipeline
         features = declared.features
         if definition is not None:
             features = declared.definition(version_of(definition))
-        topics = declared.topics_of(features)
-        if until is not None:
-            cutoff_ms = int(until.replace(tzinfo=ZoneInfo(declared.timezone)).timestamp() * 1000)
-        else:
-            cutoff_ms = newest_time_ms(context.bootstrap, topics, declared.events.partitions) + 1
+        cutoff_ms = cutoff_of(context, features, until)
+        start: Literal["full", "warm"] | None = None
+        if warm is not None:
+            start = "warm" if warm else "full"
         job = TrainingJob(
             bootstrap=context.bootstrap,
-            topics=topics,
+            topics=declared.topics_of(features),
             definition=features,
             events=declared.events,
             labels=declared.labels,
             model=declared.model,
-            training=declared.training,
+            training=changed(declared.training, start, window),
             cutoff_ms=cutoff_ms,
             home=context.home,
             command_id=f"cli-v{features.version}-{cutoff_ms}-{uuid4().hex[:8]}",
             ranks=ranks or context.settings.training_ranks,
+            live=Predecessor.live(_rollout(context), features.version),
         )
         console = Console(stderr=True)
         with console.status("training") as status:
@@ -80,14 +99,48 @@ def train(
                 console.print(line, highlight=False, soft_wrap=True)
 
             trained = run_training(job, show)
-        verdict = refusal(trained.metrics)
+        useless = refusal(trained.metrics)
+        verdict = useless or objection(trained.comparison, job.training.compare)
         version = None
-        if definition is not None and verdict is None:
+        if definition is not None and useless is None:
             version = _registered(context, trained, job.command_id)
     if as_json:
         typer.echo(json.dumps(_result(trained, verdict, version)))
     else:
         _print(trained, verdict, version)
+
+
+def cutoff_of(context: Context, features: "Definition | None", until: datetime | None) -> int:
+    """Return the cut-off of a training, milliseconds since the epoch.
+
+    Args:
+        context: the pipeline and its log.
+        features: the definition to be trained on, or None for the one that answers now.
+        until: in the pipeline's time zone, or None for behind all that the log holds.
+    """
+    from zoneinfo import ZoneInfo
+
+    from training.dataset.ranges import newest_time_ms
+
+    declared = context.pipeline
+    if until is not None:
+        return int(until.replace(tzinfo=ZoneInfo(declared.timezone)).timestamp() * 1000)
+    if features is None:
+        version = _rollout(context).cutovers.definition
+        features = declared.features if version is None else declared.definition(version)
+    topics = declared.topics_of(features)
+    return newest_time_ms(context.bootstrap, topics, declared.events.partitions) + 1
+
+
+def _rollout(context: Context) -> "Rollout":
+    """Return what the control log says now."""
+    from training.retraining.registering import Registry
+
+    registry = Registry(context.bootstrap, context.pipeline.topics.models)
+    try:
+        return registry.follow()
+    finally:
+        registry.close()
 
 
 def _registered(context: Context, trained: "TrainedModel", command_id: str) -> int:
@@ -111,6 +164,7 @@ def _result(trained: "TrainedModel", verdict: str | None, version: int | None) -
         "data_sha256": trained.manifest["data_sha256"],
         "metrics": trained.metrics,
         "refused": verdict,
+        "comparison": None if trained.comparison is None else trained.comparison.to_json(),
     }
 
 
@@ -128,6 +182,8 @@ def _print(trained: "TrainedModel", verdict: str | None, version: int | None) ->
     console.print(f"package   {trained.package}", soft_wrap=True, highlight=False)
     manifest = trained.package / "manifest.json"
     console.print(f"manifest  {manifest}", soft_wrap=True, highlight=False)
+    if trained.comparison is not None:
+        console.print(f"the live model: {trained.comparison}", soft_wrap=True, highlight=False)
     console.print(
         f"would not go live: {verdict}" if verdict else "good enough to go live",
         soft_wrap=True,

@@ -49,7 +49,7 @@ def job_of(
         training=changed(declared.training, command.start, command.window),
         cutoff_ms=command.cutoff_ms,
         command_id=command.command_id,
-        live=Predecessor.live(rollout),
+        live=Predecessor.live(rollout, version),
     )
 
 

@@ -19,9 +19,10 @@ class Predecessor:
     sha256: str
 
     @classmethod
-    def live(cls, rollout: Rollout) -> Predecessor | None:
-        """Return the model that is live, or None while the pipeline's stated prior answers."""
-        return cls._registered(rollout, rollout.live)
+    def live(cls, rollout: Rollout, definition: int) -> Predecessor | None:
+        """Return the model that is live on ``definition``, else the one that answers now; None
+        while that is the pipeline's stated prior."""
+        return cls._registered(rollout, rollout.lives.get(definition, 0) or rollout.live)
 
     @classmethod
     def parent(cls, manifest: Mapping[str, Any], rollout: Rollout) -> Predecessor | None:
