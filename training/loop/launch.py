@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from streams.errors import TrainingError
+from training.loop.progress import ProgressReader
 
 POLL_S = 0.05
 STOP_TIMEOUT_S = 5.0
 LOG_TAIL_BYTES = 3000
 
 EpochReport = Callable[[dict[str, float]], None]
-"""Is told of each finished epoch: the line that rank 0 wrote to progress.jsonl."""
+"""Is told of each finished epoch: its line in progress.jsonl."""
 
 Check = Callable[[], None]
 """Is called all the time while the ranks run; raises what is to end them."""
@@ -74,7 +75,7 @@ def run_ranks(folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go
             start_new_session=True,  # Ctrl-C comes to us alone, and we stop them in order
         )
         try:
-            code = _wait(process, _EpochTeller(folder / "progress.jsonl", on_epoch), check)
+            code = _wait(process, _EpochTeller(folder, on_epoch), check)
         finally:
             _stop(process)
     if code:
@@ -136,7 +137,7 @@ class WarmRanks:
     ) -> None:
         """Run the job in ``folder``; raises TrainingError where the ranks fail."""
         request = json.dumps({"job": str(folder / "job.json"), "ranks": ranks}).encode() + b"\n"
-        tell = _EpochTeller(folder / "progress.jsonl", on_epoch)
+        tell = _EpochTeller(folder, on_epoch)
 
         def meanwhile() -> None:
             check()
@@ -191,16 +192,15 @@ class WarmRanks:
 
 
 class _EpochTeller:
-    """Reports the lines that progress.jsonl has gained."""
+    """Reports the epochs that progress.jsonl has gained."""
 
-    def __init__(self, progress_file: Path, on_epoch: EpochReport) -> None:
-        self._file, self._on_epoch, self._told = progress_file, on_epoch, 0
+    def __init__(self, folder: Path, on_epoch: EpochReport) -> None:
+        self._reader, self._on_epoch = ProgressReader(folder), on_epoch
 
     def __call__(self) -> None:
-        lines = self._file.read_bytes().splitlines() if self._file.exists() else []
-        for line in lines[self._told :]:
-            self._on_epoch(json.loads(line))
-        self._told = max(self._told, len(lines))
+        for line in self._reader.lines():
+            if line.pop("kind") == "epoch":
+                self._on_epoch(line)
 
 
 def rank_environment() -> dict[str, str]:

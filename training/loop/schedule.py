@@ -1,45 +1,48 @@
-"""What is random or scheduled in training, as functions of (seed, epoch, step). numpy only."""
+"""What is scheduled or random in training, as functions of (seed, epoch, step). numpy only."""
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from training.spec import RateSchedule
 
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 START = 0.04  # of the peak
 END = 0.001  # of the peak
-UNKNOWN_SHARE = 0.01  # of the codes; trains the vector that stands for unknown categories
+_GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ / golden ratio: seeds of neighbouring steps lie far apart
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Return the one-cycle factor (Smith 2018) of ``step`` out of ``steps``: cosine up and down.
+def rate(schedule: RateSchedule, step: int, steps: int) -> float:
+    """Return the share of the peak learning rate at ``step`` (from 0) out of ``steps``.
 
-    >>> [round(learning_rate(step, 10), 3) for step in (0, 2, 10)]
+    "one_cycle" (Smith 2018) rises and falls as a cosine, "cosine" (Loshchilov & Hutter 2016) falls
+    from the peak, "constant" stays.
+
+    >>> [round(rate("one_cycle", step, 10), 3) for step in (0, 2, 10)]
     [0.04, 1.0, 0.001]
+    >>> [round(rate("cosine", step, 10), 3) for step in (0, 5, 10)]
+    [1.0, 0.5, 0.001]
     """
-    peak = max(1.0, WARM_UP * steps)
-    if step < peak:
-        return _cosine(START, 1.0, step / peak)
-    return _cosine(1.0, END, min(1.0, (step - peak) / max(1.0, steps - peak)))
+    match schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return _cosine(1.0, END, min(1.0, step / max(1, steps)))
+        case "one_cycle":
+            peak = max(1.0, WARM_UP * steps)
+            if step < peak:
+                return _cosine(START, 1.0, step / peak)
+            return _cosine(1.0, END, min(1.0, (step - peak) / max(1.0, steps - peak)))
 
 
-def batches_of_epoch(
-    examples: int, global_rows: int, seed: int, epoch: int
-) -> list[NDArray[np.int64]]:
-    """Return the epoch's global batches: row numbers, each row once, sizes equal within one."""
-    order = np.random.default_rng([seed, epoch, 0]).permutation(examples)
-    return np.array_split(order, math.ceil(examples / global_rows))
+def dropout_seed(seed: int, epoch: int, share: int) -> int:
+    """Return the seed of an epoch's dropout for the ranks that read one share of each batch."""
+    return int(np.random.SeedSequence([seed, epoch, share, 2]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def masked_codes(codes: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return codes (n, C) of which a small share, chosen anew each epoch, became 0 (unknown)."""
-    chosen = np.random.default_rng([seed, epoch, 1]).random(codes.shape) < UNKNOWN_SHARE
-    return np.where(chosen, 0, codes)
-
-
-def dropout_seed(seed: int, epoch: int, rank: int) -> int:
-    """Return the seed of a rank's dropout in an epoch."""
-    return int(np.random.SeedSequence([seed, epoch, rank, 2]).generate_state(1, np.uint64)[0] >> 1)
+def step_seed(epoch_seed: int, step: int) -> int:
+    """Return the seed of one step of the epoch, a whole number in [0, 2⁶³)."""
+    return ((epoch_seed + (step + 1) * _GOLDEN) & 0xFFFFFFFFFFFFFFFF) >> 1
 
 
 def _cosine(start: float, end: float, share: float) -> float:

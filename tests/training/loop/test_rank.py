@@ -1,5 +1,6 @@
 """One rank in this process, and what its module needs."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,13 +90,17 @@ def test_killed_and_resumed_is_as_if_it_had_not_been(tmp_path: Path) -> None:
         [sys.executable, "-m", "training.loop.rank", str(tmp_path / "killed" / "job.json")],
         env=rank_environment(),
     )
-    checkpoint = tmp_path / "killed" / "checkpoint.npz"
+    checkpoints = tmp_path / "killed" / "checkpoints"
     deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not any(checkpoints.glob("step-*"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert checkpoint.exists()
+    assert any(checkpoints.glob("step-*"))
     assert read_result(tmp_path / "killed") is None, "it ended before it could be killed"
     main(tmp_path / "killed" / "job.json")
     uninterrupted = trained(tmp_path / "whole", **parameters)  # type: ignore[arg-type]
@@ -106,7 +111,7 @@ def test_a_checkpoint_of_another_job_is_not_taken(tmp_path: Path) -> None:
     trained(tmp_path / "a", seed=1)
     fresh = trained(tmp_path / "b", seed=2)
     write(tmp_path / "c", seed=2)
-    (tmp_path / "c" / "checkpoint.npz").write_bytes((tmp_path / "a/checkpoint.npz").read_bytes())
+    shutil.copytree(tmp_path / "a" / "checkpoints", tmp_path / "c" / "checkpoints")
     main(tmp_path / "c" / "job.json")
     assert_same(fresh, result_of(tmp_path / "c"))
 

@@ -1,39 +1,38 @@
-import numpy as np
+import math
+from itertools import pairwise
 
-from training.loop.schedule import batches_of_epoch, dropout_seed, learning_rate, masked_codes
+import pytest
 
-
-def test_every_epoch_visits_each_row_once_in_another_order() -> None:
-    first, second = (batches_of_epoch(1001, 100, 7, epoch) for epoch in (0, 1))
-    for batches in (first, second):
-        assert sorted(np.concatenate(batches)) == list(range(1001))
-        assert {len(batch) for batch in batches} <= {91}
-    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
-    again = batches_of_epoch(1001, 100, 7, 0)
-    assert np.array_equal(np.concatenate(first), np.concatenate(again))
+from training.loop.schedule import dropout_seed, rate, step_seed
 
 
-def test_fewer_rows_than_a_batch_make_one_batch() -> None:
-    assert [len(batch) for batch in batches_of_epoch(3, 100, 7, 0)] == [3]
-
-
-def test_the_learning_rate_rises_to_its_peak_and_falls() -> None:
-    rates = [learning_rate(step, 100) for step in range(101)]
+def test_one_cycle_rises_to_its_peak_and_falls() -> None:
+    rates = [rate("one_cycle", step, 100) for step in range(101)]
     assert max(rates) == rates[20] == 1.0
     assert rates[:21] == sorted(rates[:21])
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[-1] < 0.01
-    assert all(0 < learning_rate(step, 1) <= 1 for step in (0, 1))
+    assert all(0 < rate("one_cycle", step, 1) <= 1 for step in (0, 1))
 
 
-def test_about_one_code_in_a_hundred_becomes_unknown() -> None:
-    codes = np.full((20_000, 2), 3, np.int64)
-    masked = masked_codes(codes, 7, 0)
-    assert 0.005 < (masked == 0).mean() < 0.015
-    assert not np.array_equal(masked, masked_codes(codes, 7, 1))
-    assert (codes == 3).all()
+def test_cosine_falls_from_the_peak_by_half_a_period() -> None:
+    rates = [rate("cosine", step, 100) for step in range(101)]
+    assert rates[0] == 1.0
+    assert all(later < earlier for earlier, later in pairwise(rates))
+    assert rates[25] == pytest.approx(0.001 + 0.999 * (1 + math.sqrt(0.5)) / 2)
+    assert rates[100] == rate("cosine", 150, 100) == pytest.approx(0.001)
 
 
-def test_dropout_seeds_differ_between_ranks_and_epochs() -> None:
-    seeds = {dropout_seed(7, epoch, rank) for epoch in range(4) for rank in range(4)}
-    assert len(seeds) == 16
+def test_constant_stays() -> None:
+    assert {rate("constant", step, 10) for step in range(11)} == {1.0}
+
+
+def test_dropout_seeds_differ_between_shares_epochs_and_steps() -> None:
+    seeds = {
+        step_seed(dropout_seed(7, epoch, share), step)
+        for epoch in range(4)
+        for share in range(4)
+        for step in range(50)
+    }
+    assert len(seeds) == 4 * 4 * 50
+    assert all(0 <= seed < 1 << 63 for seed in seeds)
