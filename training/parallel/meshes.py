@@ -26,25 +26,27 @@ class Meshes:
         self.tensor_ranks, self.pipeline_ranks = parallel.tensor, parallel.pipeline
         self.expert_ranks = parallel.expert
         self.share = place.rank // (parallel.tensor * parallel.pipeline)
-        self._mesh: DeviceMesh | None = None
+        self._meshes: dict[str, DeviceMesh] = {}
         if place.ranks > 1:
-            self._mesh = _mesh(place.device.type, self.data_ranks, parallel)
+            self._meshes = _meshes(place.device.type, self.data_ranks, parallel)
 
     def __getitem__(self, name: str) -> DeviceMesh:
         """Return the mesh of one dimension: this rank's group in it."""
-        if self._mesh is None:
-            raise KeyError(f"one rank has no mesh {name}")
-        return self._mesh[name]
+        if name not in self._meshes:
+            raise KeyError(f"this run's mesh has no dimension {name}")
+        return self._meshes[name]
 
 
-def _mesh(device: str, data_ranks: int, parallel: Parallel) -> DeviceMesh:
+def _meshes(device: str, data_ranks: int, parallel: Parallel) -> dict[str, DeviceMesh]:
     if parallel.expert == 1:
+        names = DATA, PIPELINE, TENSOR
         shape = (data_ranks, parallel.pipeline, parallel.tensor)
-        return init_device_mesh(device, shape, mesh_dim_names=(DATA, PIPELINE, TENSOR))
+        mesh = init_device_mesh(device, shape, mesh_dim_names=names)
+        return {name: mesh[name] for name in names}
     mesh = init_device_mesh(
         device,
         (data_ranks // parallel.expert, parallel.expert, parallel.pipeline, parallel.tensor),
         mesh_dim_names=(REPLICA, EXPERT, PIPELINE, TENSOR),
     )
-    mesh[REPLICA, EXPERT]._flatten(DATA)
-    return mesh
+    data = mesh[REPLICA, EXPERT]._flatten(DATA)
+    return {DATA: data, **{name: mesh[name] for name in (REPLICA, EXPERT, PIPELINE, TENSOR)}}

@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from training.parallel.meshes import Meshes
 
@@ -51,6 +51,6 @@ def _copies(parameter: Tensor, meshes: Meshes) -> int:
     pieces = meshes.pipeline_ranks
     if isinstance(parameter, DTensor):
         for dimension, placement in enumerate(parameter.placements):
-            if isinstance(placement, Shard):
+            if not placement.is_replicate():
                 pieces *= parameter.device_mesh.size(dimension)
     return meshes.place.ranks // pieces

@@ -1,16 +1,22 @@
 """Spreads a network over the ranks: the one place that shows in which order that is done."""
 
+import torch.distributed as dist
 from torch import nn
 
-from streams.errors import DefinitionError
 from training.networks.shape import Shape
-from training.parallel.data import Alone, Replicated
+from training.parallel.buckets import Buckets, Meeting
+from training.parallel.data import Alone, Gradients, Replicated
 from training.parallel.declared import Parallel
-from training.parallel.meshes import Meshes
+from training.parallel.expert import balance_over, deal, expert_parameters
+from training.parallel.meshes import DATA, EXPERT, PIPELINE, REPLICA, TENSOR, Meshes
+from training.parallel.pipeline import Pipelined, Stage
 from training.parallel.place import Place
 from training.parallel.recompute import recompute as recompute_block
+from training.parallel.sharded import Sharded, shard
+from training.parallel.stages import dealt, keep
 from training.parallel.strategy import Strategy
-from training.parallel.structure import blocks
+from training.parallel.structure import blocks, links
+from training.parallel.tensor import cut
 from training.parallel.whole import Whole
 
 
@@ -33,17 +39,65 @@ def parallelize(
     """
     meshes = Meshes(place, parallel)
     network.to(place.device)
-    if (parallel.tensor, parallel.pipeline, parallel.expert) != (1, 1, 1) or parallel.shard:
-        kind = type(shape.network).__name__
-        raise DefinitionError(f"{kind} with {parallel}: this version knows data parallelism alone")
 
+    # 1. Experts are dealt over ranks that read different shares; all shares balance them together.
+    if parallel.expert > 1:
+        deal(network, shape, meshes[EXPERT])
+    if meshes.data_ranks > 1:
+        balance_over(network, meshes[DATA].get_group())
+
+    # 2. Layers are cut; what is not cut stays whole on every tensor rank.
+    if parallel.tensor > 1:
+        cut(network, shape, meshes[TENSOR])
+
+    # 3. Of the chain only this rank's links stay.
+    stage, owners = None, {}
+    if parallel.pipeline > 1:
+        chain = links(network, shape)
+        parts = dealt(network, chain, parallel.pipeline)
+        owners = {
+            name: (number, tensor.shape, tensor.dtype)
+            for name, tensor in network.state_dict().items()
+            for number, part in enumerate(parts)
+            if name.startswith(tuple(own for i in part for own in chain[i].owns))
+        }
+        here = [chain[i] for i in parts[meshes[PIPELINE].get_local_rank()]]
+        keep(network, here)
+        stage = Stage(network, here, meshes)
+
+    # 4. and 5. Block by block: forget activations, then compile what is left to do.
     for block in blocks(network):
         if recompute:
             recompute_block(block)
         if compile:
             block.compile()
 
-    if meshes.data_ranks == 1:
-        return Whole(network, network, Alone(), meshes)
-    replicated = Replicated(network, meshes)
-    return Whole(network, replicated.network, replicated, meshes)
+    # 6. Shares meet: in shards (FSDP2), in whole (DDP), or in buckets where DDP can't.
+    run = stage or network
+    gradients: Gradients = Alone()
+    if parallel.shard and meshes.data_ranks > 1:
+        shard(run, blocks(network), meshes)
+        gradients = Sharded(run)
+    elif (
+        meshes.data_ranks > 1 and (parallel.tensor, parallel.pipeline, parallel.expert) == (1,) * 3
+    ):
+        gradients = replicated = Replicated(network, meshes)
+        run = replicated.network
+    elif meshes.data_ranks > 1:
+        gradients = Buckets(_meetings(network, meshes), meshes.data_ranks)
+
+    if stage is not None:
+        return Pipelined(stage, owners, gradients, meshes, shape, parallel)
+    return Whole(network, run, gradients, meshes)
+
+
+def _meetings(network: nn.Module, meshes: Meshes) -> list[Meeting]:
+    """Return over which ranks each parameter's gradient is summed."""
+    dealt_out = set(expert_parameters(network)) if meshes.expert_ranks > 1 else set()
+    everywhere = [p for p in network.parameters() if p not in dealt_out]
+    meetings = [Meeting(everywhere, meshes[DATA].get_group())]
+    if dealt_out:
+        replicas: dist.ProcessGroup = meshes[REPLICA].get_group()
+        ordered = [p for p in network.parameters() if p in dealt_out]
+        meetings.append(Meeting(ordered, replicas))
+    return meetings

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -13,6 +15,26 @@ def gathered(module: nn.Module) -> dict[str, Tensor]:
     Shards are brought together; what is not sharded is taken as it stands here.
     """
     return {name: _whole(tensor).cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def exchanged(
+    mine: Mapping[str, Tensor],
+    owners: Mapping[str, tuple[int, torch.Size, torch.dtype]],
+    mesh: DeviceMesh,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Return the tensors of all stages of a pipeline, on the CPU, in the order of ``owners``.
+
+    ``owners``: by name, the stage that has it, its shape and its dtype.
+    """
+    group = mesh.get_group()
+    whole = {}
+    for name, (stage, shape, dtype) in owners.items():
+        tensor = mine[name] if name in mine else torch.empty(shape, dtype=dtype)
+        tensor = tensor.to(device)
+        dist.broadcast(tensor, dist.get_global_rank(group, stage), group=group)
+        whole[name] = tensor.cpu()
+    return whole
 
 
 @torch.no_grad()
