@@ -1,1 +1,1 @@
-"""The lesson's exercises: commands that measure and report."""
+"""The lesson's exercises: measured on this machine, beside what theory says, as a report."""

@@ -1,0 +1,59 @@
+"""The command line of an exercise where nothing but torch is installed: ``python -m training.lab``.
+
+``kappa lab`` does the same and shows it nicely.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.lab.report import Report
+
+CPU_RANKS = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the command line says; ``ranks`` is at least 1."""
+
+    full: bool
+    ranks: int
+    as_json: bool
+    out: Path | None
+
+    def tell(self, report: Report) -> None:
+        """Print the figures or the report, and write it where it is wanted."""
+        if self.out is not None:
+            report.write(self.out)
+        print(json.dumps(report.figures) if self.as_json else report.markdown())
+
+
+def entry(what: str) -> Entry:
+    """Return what was asked for on the command line."""
+    parser = argparse.ArgumentParser(description=what.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="full sizes; so on GPUs anyway")
+    parser.add_argument("--small", action="store_true", help="small sizes on GPUs too")
+    parser.add_argument("--ranks", type=int, help="how many at most; default: all GPUs, or 2")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--out", type=Path, help="folder for the report and its charts")
+    given = parser.parse_args()
+    gpus = gpu_count()
+    return Entry(
+        full=is_full(given.full, given.small, gpus),
+        ranks=max(1, given.ranks or gpus or CPU_RANKS),
+        as_json=given.json,
+        out=given.out,
+    )
+
+
+def is_full(full: bool, small: bool, gpus: int) -> bool:
+    """Return whether full sizes are run: where asked for, or on GPUs unless small ones are."""
+    return full or (gpus > 0 and not small)
+
+
+def gpu_count() -> int:
+    """Return how many GPUs torch sees here."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

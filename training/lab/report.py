@@ -1,0 +1,94 @@
+"""A report of an exercise: facts, tables, charts, as Markdown beside its PNG files. No torch."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streams.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, and what it shows."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """Return it in Markdown; columns after the first are aligned to the right."""
+        lines = [
+            f"| {' | '.join(self.head)} |",
+            f"| --- |{' ---: |' * (len(self.head) - 1)}",
+            *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in self.rows),
+        ]
+        return f"**{self.title}**\n\n" + "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture: the file's name, what it shows, and what draws it there."""
+
+    file: str
+    title: str
+    draw: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an exercise found.
+
+    Args:
+        title: what was measured.
+        facts: name → text: device, sizes, versions.
+        tables: the figures.
+        remarks: what they say, a sentence or two each.
+        charts: pictures.
+        figures: all numbers, as plain JSON values.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    tables: Sequence[Table]
+    remarks: Sequence[str]
+    charts: Sequence[Chart] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """Return the whole report in Markdown."""
+        facts = [f"- {name}: {text}" for name, text in self.facts.items()]
+        tables = [table.markdown() for table in self.tables]
+        charts = [f"![{chart.title}]({chart.file})" for chart in self.charts]
+        parts = [f"# {self.title}", "\n".join(facts), *tables, *self.remarks, *charts]
+        return "\n\n".join(parts) + "\n"
+
+    def write(self, folder: Path) -> Path:
+        """Write report.md, figures.json and the charts into ``folder``; return report.md's path.
+
+        Raises:
+            ConfigurationError: the folder can't be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for chart in self.charts:
+                chart.draw(folder / chart.file)
+            (folder / "figures.json").write_text(json.dumps(self.figures, indent=2) + "\n")
+            path = folder / "report.md"
+            path.write_text(self.markdown())
+        except OSError as error:
+            raise ConfigurationError(f"--out {folder}: the report can't be written: {error}") from (
+                error
+            )
+        return path
+
+
+def megabytes(nbytes: float) -> str:
+    """Return bytes as text, in MB or GB."""
+    return f"{nbytes / 1e9:,.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.1f} MB"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time as text."""
+    return f"{seconds * 1000:,.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.0f} µs"
