@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import compress, repeat
 from operator import methodcaller
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,9 +20,13 @@ from features.records import FeatureRows
 from serving.stretches import Outgoing, RawHeaders
 from streams.errors import ModelError
 from streams.wire import Prediction, Source, Stage, Times
+from training.dataset.histories import Histories
 
-Predict = Callable[[FeatureRows], NDArray[np.float64]]
-"""Scores of n rows: the probability of label 1, shape (n,)."""
+Asked = FeatureRows | Histories
+"""What a model answers: n rows, or n histories where it sees an entity's last events."""
+
+Predict = Callable[[Any], NDArray[np.float64]]
+"""Scores of what is :data:`Asked`: the probability of label 1, shape (n,)."""
 
 FEATURISED_AT = "kappa-featurised-at-ms"
 TRACEPARENT = "traceparent"
@@ -98,9 +103,14 @@ def not_answered(source_offsets: NDArray[np.int64], answered: int) -> NDArray[np
     return new
 
 
-def checked_scores(predict: Predict, rows: FeatureRows) -> NDArray[np.float64]:
+def last_of(model: Predict) -> int:
+    """Return how many events of an entity a model sees, or 0 for the one event alone."""
+    return int(getattr(model, "last", 0))
+
+
+def checked_scores(predict: Predict, rows: Asked) -> NDArray[np.float64]:
     """Return the scores (n,); raises ModelError where they are no probabilities."""
-    n = len(rows.event_ids)
+    n = len(rows)
     scores = np.asarray(predict(rows), dtype=np.float64)
     if scores.shape != (n,):
         raise ModelError(f"the model gave scores of shape {scores.shape} for {n} rows")

@@ -67,9 +67,14 @@ class EntityEvents:
         arrays = (self._numeric, self._codes, self._previous, self._newest)
         return sum(array.nbytes for array in arrays) + self._slots.nbytes
 
-    def look(self, rows: FeatureRows) -> Looked:
-        """Take the rows that follow in the log, to be confirmed or forgotten with the next call."""
+    def look(self, rows: FeatureRows, upto: int | None = None) -> Looked:
+        """Take the rows that follow in the log, to be confirmed or forgotten with the next call.
+
+        Those behind the source offset ``upto`` do not count: they come again later in the log.
+        """
         counting = not_answered(rows.source_offsets, self.newest_source)
+        if upto is not None:
+            counting &= rows.source_offsets <= upto
         new = np.flatnonzero(counting)
         found = np.full(len(rows), NONE, dtype=np.int64)
         if not len(new):

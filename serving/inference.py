@@ -7,23 +7,33 @@ path nothing.
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from features.definition import Definition
 from features.records import FeatureCodec
-from serving.answers import AnswerCodec, Questions, checked_scores, not_answered, questions
+from serving.answers import (
+    AnswerCodec,
+    Asked,
+    Questions,
+    checked_scores,
+    last_of,
+    not_answered,
+    questions,
+)
+from serving.histories import HistoryKeeper, history_keeper
+from serving.readiness import Readiness
 from serving.reading import Reading, sources_of
 from serving.router import Answering, Loader, Role, Router, packaged_models
 from serving.seeking import finder
+from serving.stopping import until_signal
 from serving.stretches import Outgoing, Place, Position, Taken
 from serving.switching import Switch, check_first
 from serving.transaction import TransactionalHop
@@ -53,6 +63,7 @@ class InferenceWorker:
         router: which versions answer.
         control: the control log; caught up with before the first batch.
         writer: where activations are announced.
+        histories: the last events of entities, for models that see them.
         clock: for ``times.predicted_ms``, the one value that is not a function of the log.
     """
 
@@ -67,12 +78,13 @@ class InferenceWorker:
         router: Router,
         control: ControlFollower,
         writer: ControlWriter,
+        histories: HistoryKeeper,
         role: Role,
         clock: Clock,
     ) -> None:
         self._hop, self._topics, self._router = hop, topics, router
         self._control, self._writer, self._clock = control, writer, clock
-        self._role = role
+        self._role, self._histories = role, histories
         sources = sources_of(topics, definitions, events, labels)
         self._reading = Reading(sources, definitions[0].version, finder(bootstrap))
         self._switch = Switch(bootstrap, topics, events.partitions, hop.worker)
@@ -88,6 +100,7 @@ class InferenceWorker:
             for version, source in sources.items()
         }
         self._assignments = 0
+        self._readiness = Readiness(histories, router, self._reading, hop, self._version_of, role)
 
     def run(self, stop: threading.Event) -> None:
         """Answer until ``stop`` is set; the batch at hand is finished first.
@@ -103,6 +116,7 @@ class InferenceWorker:
             self._follow(self._control.poll())
             if self._hop.assignments != self._assignments:
                 self._settle()
+            self._readiness.prepare()
             if not self._obey():
                 continue  # what was taken is read again
             self._announce()
@@ -118,6 +132,9 @@ class InferenceWorker:
         """Wait until the control log says all that the committed positions know of."""
         self._assignments = self._hop.assignments
         self._follow(self._control.catch_up())
+        # Nothing is read yet, so nothing is waited for: another worker may have announced a version
+        # for a partition that has come, so it must answer from here on too.
+        self._router.refresh()
         deadline_s = time.monotonic() + SETTLE_S
         for (_, partition), at in self._hop.committed.items():
             while self._reading.cutovers.reached(partition) < at.change:
@@ -133,7 +150,7 @@ class InferenceWorker:
         """Answer the orders of another definition; return False where that failed."""
         if self._role != "inference":
             return True
-        said = self._switch.answers(self._reading, self._hop)
+        said = self._switch.answers(self._reading, self._hop, self._readiness.can_begin)
         if not said.events:
             return True
         if not self._hop.commit([said.outgoing], said.reached):
@@ -176,7 +193,7 @@ class InferenceWorker:
 
     def _answer(self, taken: Taken) -> None:
         reached: dict[Place, Position] = {}
-        asked: list[tuple[int, Questions]] = []
+        read: list[_Read] = []
         for place, offset in taken.reached.items():
             change = self._reading.cutovers.reached(place[1])
             reached[place] = replace(self._hop.positions[place], next_offset=offset, change=change)
@@ -193,19 +210,23 @@ class InferenceWorker:
                 new = not_answered(sources, before)
                 if self._role == "inference":
                     new &= self._reading.answers(version, every.rows)
-                asked.append((version, every.select(new)))
+                read.append(_Read(version, place, self._hop.positions[place], every, new))
                 answered = max(before, int(sources.max()))
                 reached[place] = replace(reached[place], answered=answered)
-        self._hop.commit(self._predictions(asked), reached)
+        if self._hop.commit(self._predictions(read), reached):
+            self._histories.confirm(reached)
+        else:
+            self._histories.forget()
 
-    def _predictions(self, asked: list[tuple[int, Questions]]) -> list[Outgoing]:
+    def _predictions(self, read: list[_Read]) -> list[Outgoing]:
         """Return the answers of all that answer; a model that fails must not stop the others."""
         while True:
             made: list[Outgoing] = []
+            self._look(read)
             for chosen in self._router.answering:
-                mine = [due for version, due in asked if version == chosen.definition]
+                mine = [part for part in read if part.definition == chosen.definition]
                 try:
-                    made += [self._by(chosen, due) for due in _due(mine, chosen)]
+                    made += [out for part in mine for out in self._by(chosen, part)]
                 except Exception as error:
                     self._router.set_aside(chosen.version, error)
                     self._announce()
@@ -213,20 +234,44 @@ class InferenceWorker:
             else:
                 return made
 
-    def _by(self, chosen: Answering, due: Questions) -> Outgoing:
-        scores = checked_scores(chosen.predict, due.rows)
+    def _look(self, read: list[_Read]) -> None:
+        """See to the histories of what was read, where a model that answers wants them."""
+        for part in read:
+            models = self._router.of(part.definition)
+            last = max((last_of(chosen.predict) for chosen in models), default=0)
+            if last:
+                part.numbers = self._histories.look(part.place, part.begun, part.every.rows, last)
+
+    def _by(self, chosen: Answering, part: _Read) -> Iterator[Outgoing]:
+        """Yield what the version answers of a partition, where that is anything."""
+        first, last = chosen.since.get(str(part.place[1]), 0), last_of(chosen.predict)
+        mine = part.new & (part.every.offsets >= first)
+        due = part.every.select(mine)
+        if not len(due):
+            return
+        asked: Asked = due.rows
+        if last:
+            asked = self._histories.histories(part.place, part.numbers[mine], last)
+        scores = checked_scores(chosen.predict, asked)
         now_ms = self._clock.now_ms()
         answers = self._answers[chosen.definition]
-        return answers.encode(due, scores, chosen.version, chosen.stage, now_ms)
+        yield answers.encode(due, scores, chosen.version, chosen.stage, now_ms)
 
 
-def _due(asked: list[Questions], chosen: Answering) -> Iterator[Questions]:
-    """Yield what the version answers of each partition, where that is anything."""
-    for partition in asked:
-        first = chosen.since.get(str(partition.rows.partition), 0)
-        due = partition.select(np.asarray(partition.offsets >= first))
-        if len(due):
-            yield due
+@dataclass
+class _Read:
+    """What was read of a partition: of ``every`` record those that are ``new`` (n,) are answered.
+
+    ``begun`` is the position before it. ``numbers`` (n,) are those of the rows' histories, where a
+    model wants them.
+    """
+
+    definition: int
+    place: Place
+    begun: Position
+    every: Questions
+    new: NDArray[np.bool_]
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def run_inference(
@@ -235,7 +280,7 @@ def run_inference(
     definitions: Sequence[Definition],
     events: EventStream,
     model: Model,
-    home: Path,  # noqa: ARG001 - packages are named by whole URIs
+    home: Path,
     role: Role,
     worker: str = "inference-0",
     max_batch: int = 10_000,
@@ -282,28 +327,15 @@ def run_inference(
         max_batch=max_batch,
         transactional=transactional,
     )
+    histories = history_keeper(bootstrap, topics, definitions, events, labels, home, role)
     answering = InferenceWorker(
-        bootstrap, hop, topics, definitions, events, labels, router, control, writer, role,
-        clock or SystemClock(),
+        bootstrap, hop, topics, definitions, events, labels, router, control, writer, histories,
+        role, clock or SystemClock(),
     )  # fmt: skip
     try:
-        with _until_signal(stop or threading.Event()) as stopped:
+        with until_signal(stop or threading.Event()) as stopped:
             answering.run(stopped)
     finally:
+        histories.close()
         hop.close()
         control.close()
-
-
-@contextmanager
-def _until_signal(stop: threading.Event) -> Iterator[threading.Event]:
-    """Set ``stop`` at SIGTERM and SIGINT; in the main thread only, where signals arrive."""
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -102,6 +102,18 @@ class Reading:
         version = self.cutovers.current(partition, self.first)
         return self._source(version, partition).topic, partition
 
+    def entry(
+        self, version: int, partition: int, committed: Mapping[Place, Position], answered: int
+    ) -> int:
+        """Return about where a definition's features would be read from if it were ordered now,
+        and never behind it; ``answered`` is the last source offset answered."""
+        source = self.sources[version]
+        place = (source.topic, partition)
+        at = committed.get(place, Position(0))
+        if source.rekeyed:
+            return at.next_offset
+        return self.find(place, answered + 1, at.next_offset)
+
     def answers(self, version: int, rows: FeatureRows) -> NDArray[np.bool_]:
         """Return which rows (n,) of a definition's features it has to answer."""
         if not self.cutovers.orders:

@@ -141,7 +141,9 @@ class _Names:
         self._group = re.compile(
             rf"{name}\.(?:{roles}|skew-features|(?:skew-)?features-(?:{event_fields}))\.v(\d+)"
         )
-        self._state = re.compile(rf"features(?:-(?:{event_fields}))?-v(\d+)")
+        self._state = re.compile(
+            rf"(?:features(?:-(?:{event_fields}))?|histories-(?:{roles}))-v(\d+)"
+        )
         self._view = re.compile(rf"features_v(\d+)(?:_(?:{event_fields}))?")
         self.met: set[int] = set()
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from features.records import FeatureRows
-from serving.answers import Predict
+from serving.answers import Asked, Predict, last_of
 from streams.rollout import Rollout
 from streams.wire import (
     Activated,
@@ -25,6 +24,9 @@ from streams.wire import (
     Stage,
     StageChanged,
 )
+
+if TYPE_CHECKING:
+    from training.package import Package
 
 Role = Literal["inference", "shadow"]
 Loader = Callable[[Registered], Predict]
@@ -53,6 +55,10 @@ class Router:
     A version that can't be loaded, or fails while answering, is set aside with an error in the log;
     live goes to the version that was live before, at last to the prior (version 0). It is tried
     again when it is registered anew, or after a restart.
+
+    A live version that sees an entity's last events waits for them: while ``is_ready(definition,
+    how many)`` says no, the version before it goes on answering. ``waiting`` says what is waited
+    for, and :meth:`refresh` asks again.
     """
 
     def __init__(
@@ -72,6 +78,8 @@ class Router:
         self._loaded: dict[int, Predict] = {}
         self._activated: dict[tuple[int, Stage], dict[str, Positions]] = {}
         self._answering: list[Answering] = []
+        self.is_ready: Callable[[int, int], bool] = lambda *_: True
+        self.waiting: dict[int, int] = {}
         self._choose()
 
     @property
@@ -107,6 +115,11 @@ class Router:
                 case _:
                     pass
         if self.rollout is not before:
+            self._choose()
+
+    def refresh(self) -> None:
+        """Ask again whether what is waited for is ready."""
+        if self.waiting:
             self._choose()
 
     def set_aside(self, version: int, reason: Exception) -> None:
@@ -145,6 +158,7 @@ class Router:
         return Activated(chosen.version, chosen.stage, self._worker, {**(own or {}), **missing})
 
     def _choose(self) -> None:
+        self.waiting = {}
         if self._role == "inference":
             chosen = [self._live(definition) for definition in self._definitions]
         else:
@@ -157,9 +171,17 @@ class Router:
     def _live(self, definition: int) -> Answering:
         for version in reversed(self._lives.get(definition, [])):
             model = self._prior if version == 0 else self._model(version)
-            if model is not None:
+            if model is not None and self._knows_enough(version, definition, last_of(model)):
                 return Answering(version, "live", model, {}, definition)
         return Answering(0, "live", self._prior, {}, definition)
+
+    def _knows_enough(self, version: int, definition: int, last: int) -> bool:
+        if any((a.version, a.definition) == (version, definition) for a in self._answering):
+            return True  # what answers does not step back
+        if not last or self.is_ready(definition, last):
+            return True
+        self.waiting[definition] = max(last, self.waiting.get(definition, 0))
+        return False
 
     def _shadow(self, version: int) -> Answering | None:
         definition = self.rollout.versions[version].definition
@@ -184,8 +206,8 @@ class Router:
 def prior_model(prior: float) -> Predict:
     """Return version 0: the same probability for every row."""
 
-    def predict(rows: FeatureRows) -> NDArray[np.float64]:
-        return np.full(len(rows.event_ids), prior)
+    def predict(rows: Asked) -> NDArray[np.float64]:
+        return np.full(len(rows), prior)
 
     return predict
 
@@ -195,6 +217,17 @@ def packaged_models() -> Loader:
     from training.package import load_package
 
     def load(event: Registered) -> Predict:
-        return load_package(event.uri, event.sha256).predict
+        return Packaged(load_package(event.uri, event.sha256))
 
     return load
+
+
+class Packaged:
+    """The model of a package; ``last`` says how many events of an entity it sees, 0 for one."""
+
+    def __init__(self, package: Package) -> None:
+        self.last, self._package = package.last, package
+
+    def __call__(self, rows: Asked) -> NDArray[np.float64]:
+        """Return the scores of n rows, or of n histories."""
+        return self._package.predict(rows)

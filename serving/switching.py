@@ -9,6 +9,7 @@ number, so whoever takes the partition over knows of both or of neither.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -47,8 +48,16 @@ class Switch:
     worker: str
     _told: set[int] = field(default_factory=set)
 
-    def answers(self, reading: Reading, hop: TransactionalHop) -> Said:
+    def answers(
+        self,
+        reading: Reading,
+        hop: TransactionalHop,
+        is_ready: Callable[[int, int], bool] = lambda *_: True,
+    ) -> Said:
         """Return what is to be said now to the orders that are due.
+
+        ``is_ready(definition, partition)`` says whether the partition can be answered from it at
+        once; where not, the order stays due and the former goes on.
 
         Raises:
             BrokerError: the ends of the events topic can't be read.
@@ -66,6 +75,8 @@ class Switch:
             at = hop.positions.get(place)
             if at is None:
                 continue  # it is not read yet, so where it stands may be unsettled
+            if not is_ready(order.definition, partition):
+                continue
             positions = self._positions(order, partition, at)
             events.append(
                 DefinitionActivated(

@@ -184,6 +184,7 @@ def working(
     loader: Loader = load,
     max_batch: int = 10_000,
     definitions: tuple[Definition, ...] = (DEFINITION,),
+    home: Path = Path(),
 ) -> Iterator[threading.Thread]:
     """Run a worker in a thread; what it raises is raised at the end."""
     stop, raised = threading.Event(), []
@@ -191,7 +192,7 @@ def working(
     def target() -> None:
         try:
             run_inference(
-                bootstrap, topics, definitions, EVENTS, Model(prior=PRIOR), Path(), role, worker,
+                bootstrap, topics, definitions, EVENTS, Model(prior=PRIOR), home, role, worker,
                 max_batch, load=loader, stop=stop,
             )  # fmt: skip
         except Exception as error:

@@ -27,7 +27,8 @@ def test_a_history_is_the_entity_s_newest_events_in_log_order(last: int) -> None
         mine = seen.setdefault((partition, int(entities[row])), [])
         mine.append(row)
         wanted[row] = mine[-last:].copy()
-    assert 100 < n - len(wanted) and sorted(found.order.tolist()) == sorted(wanted)
+    assert n - len(wanted) > 100
+    assert sorted(found.order.tolist()) == sorted(wanted)
     chosen = rng.permutation(np.array(sorted(wanted)))[:500]
     places = found.places[chosen]
     lengths = found.lengths(places, last)
