@@ -7,10 +7,10 @@ import numpy as np
 
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
+from training.dataset.weights import recency_weights
 from training.loop.run_folder import RankJob, job_parameters, read_job, write_job
 from training.networks.declared import Tabular
 from training.networks.shape import Shape
-from training.retraining.fit import recency_weights
 
 NUMERIC = ("speed", "load")
 CATEGORIES = ("site",)

@@ -11,7 +11,6 @@ saturates. A category becomes a code: 1 + its place in the training vocabulary, 
 unknown or missing.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -22,9 +21,11 @@ from numpy.typing import NDArray
 
 from streams.errors import ModelError
 from training.dataset.prepared import Columns
+from training.dataset.texts import CodedTexts, counted
 
 INPUTS_PER_NUMERIC = 3
 VOCABULARY_LIMIT = 10_000
+SAMPLE_ROWS = 1 << 22
 _NEAR_ZERO_GAIN = 30.0
 _BOUND = 8.0  # of an input: beyond what asinh makes of any sane value
 _NORMAL_IQR = 1.349  # interquartile range of the standard normal distribution
@@ -56,8 +57,12 @@ class Encoding:
     def fit(
         cls, numeric_names: Sequence[str], category_names: Sequence[str], columns: Columns
     ) -> "Encoding":
-        """Return the encoding that the training slice ``columns`` calls for."""
-        fitted = [_center_and_spread(column) for column in columns.numeric.T]
+        """Return the encoding that the training slice ``columns`` calls for.
+
+        Of more than :data:`SAMPLE_ROWS` rows, numeric features are measured on evenly spaced ones.
+        """
+        sample = columns.numeric[:: sample_step(len(columns.numeric))]
+        fitted = [_center_and_spread(column) for column in sample.T]
         return cls(
             tuple(numeric_names),
             tuple(category_names),
@@ -99,7 +104,11 @@ class Encoding:
         codes = np.empty((rows, len(categories)), np.int64)
         indexes: tuple[dict[str, int], ...] = self._indexes  # type: ignore[attr-defined]
         for column, (texts, index) in enumerate(zip(categories, indexes, strict=True)):
-            codes[:, column] = np.fromiter(map(index.get, texts, repeat(0)), np.int64, rows)
+            if isinstance(texts, CodedTexts):
+                known = map(index.get, texts.vocabulary, repeat(0))
+                codes[:, column] = texts.mapped(np.fromiter(known, np.int64))
+            else:
+                codes[:, column] = np.fromiter(map(index.get, texts, repeat(0)), np.int64, rows)
         return codes
 
     def to_json(self) -> dict[str, Any]:
@@ -141,6 +150,11 @@ class Encoding:
             )
 
 
+def sample_step(rows: int) -> int:
+    """Return which n-th rows make a sample of at most :data:`SAMPLE_ROWS`; 1 takes all."""
+    return max(1, -(-rows // SAMPLE_ROWS))
+
+
 def _center_and_spread(column: NDArray[np.float64]) -> tuple[float, float]:
     known = column[np.isfinite(column)]
     if not len(known):
@@ -154,7 +168,7 @@ def _center_and_spread(column: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _vocabulary(texts: Sequence[str]) -> tuple[str, ...]:
-    counts = Counter(texts)
+    counts = counted(texts)
     del counts[""]
     by_frequency = sorted(counts, key=lambda text: (-counts[text], text))
     return tuple(sorted(by_frequency[:VOCABULARY_LIMIT]))

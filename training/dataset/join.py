@@ -1,16 +1,18 @@
-"""Features meet labels, point in time: pure functions over columns.
+"""Features meet labels, point in time, as the log is read: one stretch of rows after another.
 
 A label counts only if its record lies in the range that was read and it was known by the cut-off
 (its event time ≤ the label cut-off); an event counts only if its event time lies in
 [since, cutoff). The first label of an event wins, and so does the first feature record of an
-event id, since a crashed feature worker may have written a stretch twice. "First" is the order of
-the log: partition, then offset. The result is ordered by event time, then partition, then source
-offset, so that it depends on nothing but the records read.
+event id. A feature record whose source offset does not exceed all those before it in its partition
+was written again after a crash, and counts as nothing. "First" is the order of the log: partition,
+then offset, in which the stretches have to come.
+
+Only the labels are held in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,172 +20,119 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streams.errors import TrainingError
-from training.dataset.prepared import Examples, PreparedData
+from training.dataset.ids import Ids
 
-NOT_INPUTS = ("offset",)  # where a crash repeats records, this differs between equal logs
+BEFORE_ALL = -1
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Labelled examples, in order of event time: ``columns`` has n rows, ``targets`` is (n,).
+class KnownLabels:
+    """The labels that were known by ``cutoff_ms`` (milliseconds since the epoch)."""
 
-    ``columns`` are those of the feature table. ``counts`` says what became of the records.
-    """
-
-    columns: pa.Table
-    targets: NDArray[np.float64]
-    counts: dict[str, int]
+    def __init__(self, cutoff_ms: int) -> None:
+        self._cutoff_ms = cutoff_ms
+        self._ids = Ids()
+        self._targets = [np.empty(0)]
+        self.counts = dict.fromkeys(
+            ("label_records", "invalid_labels", "labels_after_cutoff", "repeated_labels"), 0
+        )
 
     def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.targets)
+        """Return the number of events that have a label."""
+        return len(self._ids)
 
-    @property
-    def event_times_ms(self) -> NDArray[np.int64]:
-        """Event times, ascending, shape (n,)."""
-        times: NDArray[np.int64] = self.columns["event_time_ms"].to_numpy()
-        return times
+    def add(self, table: pa.Table) -> None:
+        """Take the next rows of the labels topic (see :mod:`training.dataset.columns`)."""
+        valid = table.filter(table["valid"])
+        known = valid.filter(pc.less_equal(valid["event_time_ms"], self._cutoff_ms))
+        before = len(self._ids)
+        numbers = self._ids.add(known["event_id"].combine_chunks())
+        # New numbers come in ascending order, so a first row is a new maximum.
+        first = numbers > np.maximum.accumulate(np.append(before - 1, numbers))[:-1]
+        self._targets.append(known["target"].to_numpy()[first])
+        self.counts["label_records"] += table.num_rows
+        self.counts["invalid_labels"] += table.num_rows - valid.num_rows
+        self.counts["labels_after_cutoff"] += valid.num_rows - known.num_rows
+        self.counts["repeated_labels"] += int((~first).sum())
+
+    def find(self, event_ids: pa.Array) -> NDArray[np.int64]:
+        """Return the number of each event's label, −1 where it has none, shape (n,)."""
+        return self._ids.find(event_ids)
+
+    def targets(self) -> NDArray[np.float64]:
+        """Return the targets by the labels' numbers."""
+        self._targets = [np.concatenate(self._targets)]
+        return self._targets[0]
 
 
-def join(
-    features: pa.Table,
-    labels: pa.Table,
-    *,
-    cutoff_ms: int,
-    label_cutoff_ms: int,
-    since_ms: int | None = None,
-) -> Joined:
-    """Return the examples that a model may learn from at ``cutoff_ms``.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a stretch of the features topic gives.
+
+    ``counting`` are the rows that are not repeated; ``examples`` those of them that are labelled
+    and lie in the window, with their ``targets``.
+    """
+
+    counting: NDArray[np.int64]
+    examples: NDArray[np.int64]
+    targets: NDArray[np.float64]
+
+
+class Join:
+    """Takes the features topic in log order.
 
     Args:
-        features: a feature table, any order of rows (see :mod:`training.dataset.columns`).
-        labels: a label table, any order of rows.
-        cutoff_ms: events from this event time on do not count.
-        label_cutoff_ms: labels known later than this do not count.
+        labels: all that count.
         since_ms: events before this event time do not count; None for all.
+        cutoff_ms: events from this event time on do not count.
     """
-    known, label_counts = _known_labels(labels, label_cutoff_ms)
-    events = _first_by_id(_in_log_order(features))
-    repeated = features.num_rows - events.num_rows
-    times = events["event_time_ms"].to_numpy()
-    in_window = times < cutoff_ms
-    if since_ms is not None:
-        in_window &= times >= since_ms
-    events = events.filter(pa.array(in_window))
-    label_row = pc.index_in(events["event_id"], value_set=known["event_id"].combine_chunks())
-    has_label = pc.is_valid(label_row)
-    examples = events.filter(has_label)
-    targets = known["target"].take(pc.drop_null(label_row)).to_numpy()
-    order = np.lexsort(
-        [examples[key].to_numpy() for key in ("source_offset", "partition", "event_time_ms")]
-    )
-    counts = {
-        "feature_records": features.num_rows,
-        "repeated_feature_records": repeated,
-        "events_in_window": events.num_rows,
-        **label_counts,
-        "examples": len(order),
-        "positives": int(targets.sum()),
-    }
-    return Joined(examples.take(pa.array(order)), targets[order], counts)
 
-
-def split(joined: Joined, validation: float) -> int:
-    """Return the row at which the validation slice begins: the latest ``validation`` share.
-
-    Events of the same time never stand on both sides, so the slice may be a little larger.
-
-    Raises:
-        TrainingError: all examples have one event time, so nothing can be split by time.
-    """
-    times = joined.event_times_ms
-    wanted = min(len(times) - 1, round(len(times) * (1 - validation)))
-    at = int(np.searchsorted(times, times[wanted], "left")) if len(times) else 0
-    if at == 0:
-        raise TrainingError(
-            f"the {len(times)} examples can't be split by time into training and validation: too "
-            "few different event times; train later or on a longer window"
+    def __init__(self, labels: KnownLabels, *, since_ms: int | None, cutoff_ms: int) -> None:
+        self._labels, self._targets = labels, labels.targets()
+        self._taken = np.zeros(len(labels), dtype=bool)
+        self._since_ms, self._cutoff_ms = since_ms, cutoff_ms
+        self._newest: dict[int, int] = {}
+        self._counts = dict.fromkeys(
+            ("feature_records", "repeated_feature_records", "events_in_window"), 0
         )
-    return at
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of the records so far."""
+        return {**self._counts, **self._labels.counts, "known_labels": len(self._labels)}
 
-def prepare(joined: Joined, validation: float) -> PreparedData:
-    """Return the examples in the form that the network learns from, split by time."""
-    at = split(joined, validation)
-    numeric = [name for name in joined.columns.column_names if name.startswith("f.")]
-    category = [name for name in joined.columns.column_names if name.startswith("c.")]
-    return PreparedData(
-        numeric_names=[name[2:] for name in numeric],
-        category_names=[name[2:] for name in category],
-        train=_examples(joined, slice(0, at), numeric, category),
-        validation=_examples(joined, slice(at, len(joined)), numeric, category),
-    )
+    def take(self, table: pa.Table) -> Taken:
+        """Take the next rows of the features topic (see :mod:`training.dataset.columns`)."""
+        counting = np.flatnonzero(self._counting(table))
+        numbers = self._labels.find(table["event_id"].combine_chunks())[counting]
+        labelled = np.flatnonzero(numbers >= 0)
+        first = np.zeros(len(labelled), dtype=bool)
+        first[np.unique(numbers[labelled], return_index=True)[1]] = True
+        first &= ~self._taken[numbers[labelled]]
+        self._taken[numbers[labelled]] = True
+        times = table["event_time_ms"].to_numpy()[counting]
+        in_window = times < self._cutoff_ms
+        if self._since_ms is not None:
+            in_window &= times >= self._since_ms
+        again = labelled[~first]
+        in_window[again] = False
+        self._counts["feature_records"] += table.num_rows
+        self._counts["repeated_feature_records"] += table.num_rows - len(counting) + len(again)
+        self._counts["events_in_window"] += int(in_window.sum())
+        chosen = labelled[first & in_window[labelled]]
+        return Taken(counting, counting[chosen], self._targets[numbers[chosen]])
 
-
-def digest(joined: Joined) -> str:
-    """Return the SHA-256 (hex) over every joined column and the targets, in order."""
-    sha = hashlib.sha256()
-    for name in joined.columns.column_names:
-        if name not in NOT_INPUTS:
-            sha.update(name.encode() + b"\0")
-            _hash_column(sha, joined.columns[name])
-    sha.update(b"target\0" + np.ascontiguousarray(joined.targets, dtype="<f8").tobytes())
-    return sha.hexdigest()
-
-
-def _hash_column(sha: hashlib._Hash, column: pa.ChunkedArray) -> None:
-    if pa.types.is_string(column.type):
-        sha.update(pc.binary_length(column).to_numpy().astype("<i4").tobytes())
-        for chunk in column.chunks:
-            data = chunk.buffers()[2]
-            if data is not None:
-                ends = np.frombuffer(chunk.buffers()[1], "<i4")[chunk.offset :]
-                sha.update(memoryview(data)[ends[0] : ends[len(chunk)]])
-        return
-    values = column.to_numpy()
-    if values.dtype == np.float64:
-        # NaN has many bit patterns; missing is missing.
-        values = np.where(np.isnan(values), np.nan, values)
-    sha.update(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes())
-
-
-def _known_labels(labels: pa.Table, label_cutoff_ms: int) -> tuple[pa.Table, dict[str, int]]:
-    valid = labels.filter(labels["valid"])
-    known = valid.filter(pc.less_equal(valid["event_time_ms"], label_cutoff_ms))
-    first = _first_by_id(_in_log_order(known))
-    return first, {
-        "label_records": labels.num_rows,
-        "invalid_labels": labels.num_rows - valid.num_rows,
-        "labels_after_cutoff": valid.num_rows - known.num_rows,
-        "repeated_labels": known.num_rows - first.num_rows,
-        "known_labels": first.num_rows,
-    }
-
-
-def _in_log_order(table: pa.Table) -> pa.Table:
-    partitions, offsets = table["partition"].to_numpy(), table["offset"].to_numpy()
-    ascending = (np.diff(partitions) > 0) | ((np.diff(partitions) == 0) & (np.diff(offsets) > 0))
-    if ascending.all():  # as the segments come
-        return table
-    return table.take(pa.array(np.lexsort((offsets, partitions))))
-
-
-def _first_by_id(table: pa.Table) -> pa.Table:
-    """Return the first row of each event id."""
-    # Dictionary codes are given in order of appearance, so a first row is a new maximum.
-    codes = table["event_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    seen = np.maximum.accumulate(np.concatenate([[-1], codes[:-1]])) if len(codes) else codes
-    return table.filter(pa.array(codes > seen))
-
-
-def _examples(joined: Joined, rows: slice, numeric: list[str], category: list[str]) -> Examples:
-    columns = joined.columns.slice(rows.start, rows.stop - rows.start)
-    values = [columns[name].to_numpy() for name in numeric]
-    shape = (columns.num_rows, 0)
-    return Examples(
-        numeric=np.stack(values, axis=1) if values else np.empty(shape),
-        categories=[columns[name].to_pylist() for name in category],
-        targets=joined.targets[rows],
-        event_times_ms=columns["event_time_ms"].to_numpy(),
-    )
+    def _counting(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Return which rows have a source offset above all before them in their partition."""
+        partitions = table["partition"].to_numpy()
+        sources = table["source_offset"].to_numpy()
+        counting = np.empty(len(sources), dtype=bool)
+        bounds = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), len(sources)]
+        for begin, end in itertools.pairwise(bounds):
+            if begin == end:
+                continue
+            partition = int(partitions[begin])
+            before = self._newest.get(partition, BEFORE_ALL)
+            newest = np.maximum.accumulate(np.append(before, sources[begin:end]))
+            counting[begin:end] = newest[1:] > newest[:-1]
+            self._newest[partition] = int(newest[-1])
+        return counting

@@ -1,5 +1,7 @@
 """Which stretches of the log a training reads, by the log's own time index."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 from kafka import TopicPartition
@@ -19,7 +21,7 @@ def find_ranges(
 
     Both begin at the first record of ``since_ms`` or later (no label precedes its event) and end
     where the topics end now. The time index can't tell the end: it finds the *first* record of a
-    time, and one record with a wrong clock would hide all that follow it. See :func:`trim`.
+    time, and one record with a wrong clock would hide all that follow it. See :func:`trimmed`.
     """
     found = []
     for topic in (topics.features, topics.labels):
@@ -31,25 +33,25 @@ def find_ranges(
     return found[0], found[1]
 
 
-def trim(wanted: ReadRange, rows: pa.Table, before_ms: int) -> tuple[ReadRange, pa.Table]:
-    """Return the range that ends after the last record of before ``before_ms``, and its rows.
+def trimmed(wanted: ReadRange, tables: Iterable[pa.Table], before_ms: int) -> ReadRange:
+    """Return the range that ends after the last record of before ``before_ms``.
 
-    ``rows`` are those of ``wanted``, with ``partition``, ``offset``, ``event_time_ms`` and, for
-    labels, ``valid``. What is cut off can't count; so a run that begins later, when the log is
+    ``tables`` are the rows of ``wanted``, with ``partition``, ``offset``, ``event_time_ms`` and,
+    for labels, ``valid``. What is cut off can't count; so a run that begins later, when the log is
     longer, has the same ranges.
     """
-    partitions, offsets = rows["partition"].to_numpy(), rows["offset"].to_numpy()
-    counts = rows["event_time_ms"].to_numpy() < before_ms
-    if "valid" in rows.column_names:
-        counts &= rows["valid"].to_numpy(zero_copy_only=False)
-    kept = np.zeros(len(offsets), dtype=bool)
-    trimmed: dict[int, tuple[int, int]] = {}
-    for p, (first, _) in wanted.offsets.items():
-        here = partitions == p
-        end = int(offsets[here & counts].max(initial=first - 1)) + 1
-        trimmed[p] = (first, end)
-        kept |= here & (offsets < end)
-    return ReadRange(wanted.topic, trimmed), rows.filter(pa.array(kept))
+    ends = {p: first for p, (first, _) in wanted.offsets.items()}
+    for table in tables:
+        counts = table["event_time_ms"].to_numpy() < before_ms
+        if "valid" in table.column_names:
+            counts &= table["valid"].to_numpy()
+        offsets = table["offset"].to_numpy()[counts]
+        partitions = table["partition"].to_numpy()[counts]
+        for p in np.unique(partitions).tolist():
+            ends[p] = max(ends[p], int(offsets[partitions == p].max()) + 1)
+    return ReadRange(
+        wanted.topic, {p: (first, ends[p]) for p, (first, _) in wanted.offsets.items()}
+    )
 
 
 def newest_time_ms(bootstrap: str, topics: Topics, partitions: int) -> int:

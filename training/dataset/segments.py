@@ -79,36 +79,47 @@ class SegmentStore:
         self._folder = home / "segments" / decoder.topic / digest
         self.records_from_kafka = 0
 
-    def read(self, ranges: Ranges) -> pa.Table:
-        """Return the rows of ``ranges``, ordered by partition and offset.
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the rows."""
+        return self._decoder.schema
+
+    @property
+    def address(self) -> str:
+        """What the segments' content is a function of, beside the offsets: a digest of it."""
+        return self._folder.name
+
+    def tables(self, ranges: Ranges) -> Iterator[pa.Table]:
+        """Yield the rows of ``ranges`` by partition and offset, a segment at a time.
 
         Raises:
             BrokerError: Kafka fails where it has to be read.
             StateError: the topic has records that are not the decoder's.
         """
-        tables = [
-            table
-            for partition, (first, end) in sorted(ranges.items())
-            for table in self._read_partition(partition, first, end)
-        ]
-        return pa.concat_tables([self._decoder.schema.empty_table(), *tables])
+        for partition, (first, end) in sorted(ranges.items()):
+            for table in self._tables_of(partition, first, end):
+                yield _between(table, first, end)
 
-    def _read_partition(self, partition: int, first: int, end: int) -> Iterator[pa.Table]:
+    def read(self, ranges: Ranges) -> pa.Table:
+        """Return the rows of ``ranges`` at once; errors as :meth:`tables`."""
+        return pa.concat_tables([self._decoder.schema.empty_table(), *self.tables(ranges)])
+
+    def _tables_of(self, partition: int, first: int, end: int) -> Iterator[pa.Table]:
         folder = self._folder / str(partition)
-        tables: dict[int, pa.Table] = {}
-        missing: list[_Slot] = []
-        for slot in self._slots(folder, first, end):
+        slots = deque(self._slots(folder, first, end))
+        while slots:
+            slot = slots.popleft()
             table = self._load(slot.cached) if slot.cached else None
-            if table is not None:
-                tables[slot.first] = table
-            if table is None or slot.read_from < slot.end:
-                missing.append(slot if table is not None else replace(slot, cached=None))
-        for run in _adjacent(missing):
-            begun = tables.get(run[0].first, self._decoder.schema.empty_table())
-            for slot, table in self._fetch(partition, run, begun):
-                tables[slot.first] = self._write(folder, slot, table)
-        for start in sorted(tables):
-            yield _between(tables[start], first, end)
+            if table is not None and slot.read_from >= slot.end:
+                yield table
+                continue
+            # One reading of the log covers what no file has; only its first slot may be begun.
+            run = [slot if table is not None else replace(slot, cached=None)]
+            while slots and slots[0].cached is None:
+                run.append(slots.popleft())
+            begun = self._decoder.schema.empty_table() if table is None else table
+            for fetched, rows in self._fetch(partition, run, begun):
+                yield self._write(folder, fetched, rows)
 
     def _slots(self, folder: Path, first: int, end: int) -> list[_Slot]:
         cached = _files(folder)
@@ -179,18 +190,6 @@ def _files(folder: Path) -> dict[int, _Cached]:
             cached = _Cached(int(match[1]), int(match[2]), match[3], path)
             found[cached.first] = cached  # names sort by end within a slot
     return found
-
-
-def _adjacent(slots: list[_Slot]) -> Iterator[list[_Slot]]:
-    """Yield runs of slots that one reading of the log covers; only the first may be begun."""
-    run: list[_Slot] = []
-    for slot in slots:
-        if run and (run[-1].end != slot.first or slot.cached is not None):
-            yield run
-            run = []
-        run.append(slot)
-    if run:
-        yield run
 
 
 def _between(table: pa.Table, first: int, end: int) -> pa.Table:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.durations import seconds
 from streams.errors import TrainingError
 from training.calibration import Calibration, fit_platt
+from training.dataset.encoded import write_slices
 from training.dataset.encoding import Encoding
-from training.dataset.prepared import Examples, PreparedData
+from training.dataset.prepared import PreparedData
 from training.loop.launch import Check, Launcher, go_on, run_ranks
 from training.loop.run_folder import (
     RankJob,
@@ -101,7 +101,8 @@ def fit(
     parameters = _parameters(shape, model, training)
     if initial is not None:
         parameters["initial"] = initial.sha256
-    write_job(folder, _arrays(prepared, encoding, model), parameters)
+    written = write_slices(folder, prepared, encoding, model, training.seed)
+    write_job(folder, {}, {**parameters, "arrays": written.digests})
     if initial is not None:
         save_arrays(folder / "initial.npz", initial.weights)
     result = read_result(folder)
@@ -117,30 +118,6 @@ def fit(
 def discard(folder: Path) -> None:
     """Remove the working folder of a finished fit."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def recency_weights(
-    event_times_ms: NDArray[np.int64], half_life: str | None
-) -> NDArray[np.float32]:
-    """Return weights (n,) of mean 1 that halve with every ``half_life`` of age; the newest is 0."""
-    if half_life is None:
-        return np.ones(len(event_times_ms), np.float32)
-    age_s = (event_times_ms.max() - event_times_ms) / 1000
-    weights = np.exp2(-age_s / seconds(half_life))
-    normalised: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
-    return normalised
-
-
-def _arrays(prepared: PreparedData, encoding: Encoding, model: Model) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "train_weights": recency_weights(prepared.train.event_times_ms, model.half_life)
-    }
-    slices: dict[str, Examples] = {"train": prepared.train, "validation": prepared.validation}
-    for name, examples in slices.items():
-        arrays[f"{name}_numeric"] = encoding.numeric_inputs(examples.numeric)
-        arrays[f"{name}_codes"] = encoding.codes(examples.categories, len(examples))
-        arrays[f"{name}_targets"] = examples.targets.astype(np.float32)
-    return arrays
 
 
 def _parameters(shape: Shape, model: Model, training: Training) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The point-in-time join against an obvious oracle, one record after another."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import TrainingError
-from training.dataset.join import digest, join, prepare, split
+from training.dataset.build_examples import Bounds, build_examples
+from training.dataset.example_set import ExampleSet
+from training.dataset.prepared import prepare, split
+from training.dataset.row_digest import RowDigest
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ def label_table(labels: list[Label]) -> pa.Table:
 
 def oracle(
     events: list[Event], labels: list[Label], since_ms: int, cutoff_ms: int, label_cutoff_ms: int
-) -> list[tuple[str, float]]:
-    """What the join must return, as (event id, target) in order."""
+) -> list[tuple[Event, float]]:
+    """What the join must return, as (event, target) in order."""
     answers: dict[str, float] = {}
     for label in sorted(labels, key=lambda x: (x.partition, x.offset)):
         if label.valid and label.event_id is not None and label.time_ms <= label_cutoff_ms:
@@ -74,7 +79,7 @@ def oracle(
         e for e in first.values() if since_ms <= e.time_ms < cutoff_ms and e.event_id in answers
     ]
     rows.sort(key=lambda e: (e.time_ms, e.partition, e.source_offset))
-    return [(e.event_id, answers[e.event_id]) for e in rows]
+    return [(e, answers[e.event_id]) for e in rows]
 
 
 ids = st.sampled_from([f"{kind}{i}" for kind in "abå" for i in range(6)])
@@ -96,108 +101,157 @@ def logs(draw: st.DrawFn) -> tuple[list[Event], list[Label]]:
     return draw(st.permutations(events)), draw(st.permutations(labels))
 
 
-@settings(deadline=None)
-@given(logs(), times, times, times)
-def test_equals_the_oracle(
-    log: tuple[list[Event], list[Label]], since: int, cutoff: int, label_cutoff: int
-) -> None:
-    events, labels = log
-    joined = join(
-        feature_table(events),
-        label_table(labels),
-        since_ms=since,
-        cutoff_ms=cutoff,
-        label_cutoff_ms=label_cutoff,
+def built(
+    folder: Path,
+    events: list[Event],
+    labels: list[Label],
+    *,
+    since_ms: int | None = None,
+    cutoff_ms: int = 100,
+    label_cutoff_ms: int = 100,
+    pieces: int = 1,
+    with_log: bool = False,
+) -> ExampleSet:
+    """Join what a log of these records gives, cut into so many pieces."""
+    features = feature_table(sorted(events, key=lambda e: (e.partition, e.offset)))
+    known = label_table(sorted(labels, key=lambda x: (x.partition, x.offset)))
+    return build_examples(
+        folder,
+        features.schema,
+        cut(known, pieces),
+        cut(features, pieces),
+        Bounds(since_ms, cutoff_ms, label_cutoff_ms),
+        with_log=with_log,
     )
-    got = list(zip(joined.columns["event_id"].to_pylist(), joined.targets.tolist(), strict=True))
-    assert got == oracle(events, labels, since, cutoff, label_cutoff)
-    assert joined.counts["examples"] == len(got)
-    assert joined.counts["invalid_labels"] == sum(not x.valid for x in labels)
 
 
-@settings(deadline=None)
-@given(logs(), st.data())
-def test_chunks_and_order_of_reading_change_nothing(
-    log: tuple[list[Event], list[Label]], data: st.DataObject
+def cut(table: pa.Table, pieces: int) -> list[pa.Table]:
+    size = max(1, -(-table.num_rows // pieces))
+    return [table.slice(begin, size) for begin in range(0, table.num_rows, size)]
+
+
+def rows_of(examples: ExampleSet) -> list[tuple[float, float]]:
+    """The value of each example, which is its source offset, and its target."""
+    return list(zip(examples.numeric[:, 0].tolist(), examples.targets.tolist(), strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(logs(), times, times, times, st.integers(1, 5))
+def test_equals_the_oracle(
+    log: tuple[list[Event], list[Label]], since: int, cutoff: int, label_cutoff: int, pieces: int
 ) -> None:
     events, labels = log
-    cut = data.draw(st.integers(0, len(events)))
-    chunked = pa.concat_tables([feature_table(events[:cut]), feature_table(events[cut:])])
-    bounds = {"cutoff_ms": 5, "label_cutoff_ms": 5}
-    one = join(feature_table(events[::-1]), label_table(labels[::-1]), **bounds)
-    other = join(chunked, label_table(labels), **bounds)
-    assert digest(one) == digest(other)
+    with tempfile.TemporaryDirectory() as folder:
+        examples = built(
+            Path(folder) / "set", events, labels,
+            since_ms=since, cutoff_ms=cutoff, label_cutoff_ms=label_cutoff, pieces=pieces,
+        )  # fmt: skip
+        expected = oracle(events, labels, since, cutoff, label_cutoff)
+        assert rows_of(examples) == [(float(e.source_offset), t) for e, t in expected]
+        assert list(examples.categories[0]) == [e.event_id[:1] for e, _ in expected]
+        assert examples.event_times_ms.tolist() == [e.time_ms for e, _ in expected]
+        assert examples.places.tolist() == [[e.partition, e.source_offset] for e, _ in expected]
+        assert examples.counts["examples"] == len(expected)
+        assert examples.counts["invalid_labels"] == sum(not x.valid for x in labels)
+        assert examples.counts["feature_records"] == len(events)
 
 
-def example(n: int, *, late_offset: int = 0) -> tuple[list[Event], list[Label]]:
-    events = [Event(0, i + late_offset, i, f"e{i}", i) for i in range(n)]
+def example(n: int) -> tuple[list[Event], list[Label]]:
+    events = [Event(0, i, i, f"e{i}", i) for i in range(n)]
     labels = [Label(0, i, True, f"e{i}", i + 1, float(i % 2)) for i in range(n)]
     return events, labels
 
 
-def test_label_known_after_the_cutoff_is_not_used() -> None:
+@pytest.mark.parametrize("with_log", [False, True])
+def test_pieces_change_nothing(tmp_path: Path, with_log: bool) -> None:
+    events, labels = example(40)
+    events += [Event(1, i, i, f"x{i}", 3 * i) for i in range(20)]
+    labels += [Label(1, i, True, f"x{i}", 60, float(i % 2)) for i in range(20)]
+    sets = [
+        built(tmp_path / str(pieces), events, labels, pieces=pieces, with_log=with_log)
+        for pieces in (1, 2, 7)
+    ]
+    assert len({examples.data_sha256 for examples in sets}) == 1
+    contents = [
+        {file.name: file.read_bytes() for file in (tmp_path / str(pieces)).iterdir()}
+        for pieces in (1, 2, 7)
+    ]
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_label_known_after_the_cutoff_is_not_used(tmp_path: Path) -> None:
     events, labels = example(10)
-    joined = join(feature_table(events), label_table(labels), cutoff_ms=100, label_cutoff_ms=5)
-    assert joined.columns["event_id"].to_pylist() == [f"e{i}" for i in range(5)]
-    assert joined.counts["labels_after_cutoff"] == 5
+    examples = built(tmp_path / "set", events, labels, label_cutoff_ms=5)
+    assert examples.numeric[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert examples.counts["labels_after_cutoff"] == 5
 
 
-def test_records_repeated_after_a_crash_change_no_digest() -> None:
+@pytest.mark.parametrize("with_log", [False, True])
+def test_records_repeated_after_a_crash_change_no_digest(tmp_path: Path, with_log: bool) -> None:
     events, labels = example(10)
     again = [Event(0, 10 + i, e.source_offset, e.event_id, e.time_ms) for i, e in enumerate(events)]
-    bounds = {"cutoff_ms": 100, "label_cutoff_ms": 100}
-    once = join(feature_table(events), label_table(labels), **bounds)
-    twice = join(feature_table(events + again[3:]), label_table(labels), **bounds)
-    assert digest(once) == digest(twice)
+    once = built(tmp_path / "once", events, labels, with_log=with_log)
+    twice = built(tmp_path / "twice", events + again[3:], labels, with_log=with_log, pieces=3)
+    assert once.data_sha256 == twice.data_sha256
     assert twice.counts["repeated_feature_records"] == 7
+    assert twice.counts["events_in_window"] == 10
+
+
+def test_the_log_holds_events_without_labels_too(tmp_path: Path) -> None:
+    events, labels = example(10)
+    examples = built(tmp_path / "set", events, labels[5:8], with_log=True, pieces=3)
+    assert examples.log is not None
+    assert examples.rows is not None
+    assert len(examples.log) == 10
+    assert examples.rows.tolist() == [5, 6, 7]
+    np.testing.assert_array_equal(examples.log.numeric[examples.rows], examples.numeric)
+    assert examples.log.places[:, 1].tolist() == list(range(10))
+    assert set(examples.log.entities.tolist()) == {0}
+    without = built(tmp_path / "other", events, labels[5:8])
+    assert without.log is None
+    assert rows_of(without) == rows_of(examples)
 
 
 @pytest.mark.parametrize("change", ["target", "value", "id", "time"])
-def test_digest_sees_every_column(change: str) -> None:
-    bounds = {"cutoff_ms": 100, "label_cutoff_ms": 100}
+def test_digest_sees_every_column(tmp_path: Path, change: str) -> None:
     events, labels = example(4)
-    before = digest(join(feature_table(events), label_table(labels), **bounds))
+    before = built(tmp_path / "before", events, labels)
     if change == "target":
-        labels[2] = Label(0, 2, True, "e2", 3, 1.0)
+        labels[3] = Label(0, 3, True, "e3", 4, 0.0)
     elif change == "value":
-        events[2] = Event(0, 2, 9, "e2", 2)
+        events[3] = Event(0, 3, 9, "e3", 3)
     elif change == "id":
-        events[2], labels[2] = Event(0, 2, 2, "ex", 2), Label(0, 2, True, "ex", 3, 0.0)
+        events[3], labels[3] = Event(0, 3, 3, "ex", 3), Label(0, 3, True, "ex", 4, 1.0)
     else:
-        events[2] = Event(0, 2, 2, "e2", 1)
-    after = digest(join(feature_table(events), label_table(labels), **bounds))
-    assert before != after
+        events[3] = Event(0, 3, 3, "e3", 1)
+    after = built(tmp_path / "after", events, labels)
+    assert len(before) == len(after)
+    assert before.data_sha256 != after.data_sha256
 
 
 def test_digest_takes_every_nan_as_the_same() -> None:
-    events, labels = example(2)
-    bounds = {"cutoff_ms": 100, "label_cutoff_ms": 100}
     digests = set()
     for bits in (0x7FF8000000000000, 0xFFF8000000000001):
-        table = feature_table(events)
-        nan = np.full(2, bits, dtype=np.uint64).view(np.float64)
-        table = table.set_column(6, "f.value", pa.array(nan))
-        digests.add(digest(join(table, label_table(labels), **bounds)))
+        digest = RowDigest()
+        digest.add({"f.value": np.full(2, bits, np.uint64).view(np.float64)})
+        digests.add(digest.hexdigest())
     assert len(digests) == 1
 
 
-def test_split_is_by_time_and_keeps_equal_times_together() -> None:
+def test_split_is_by_time_and_keeps_equal_times_together(tmp_path: Path) -> None:
     events = [Event(0, i, i, f"e{i}", t) for i, t in enumerate([0, 1, 2, 3, 5, 5, 5, 5, 5, 9])]
     labels = [Label(0, i, True, f"e{i}", 9, float(i % 2)) for i in range(10)]
-    joined = join(feature_table(events), label_table(labels), cutoff_ms=99, label_cutoff_ms=99)
-    assert split(joined, 0.3) == 4
-    assert split(joined, 0.1) == 9
-    prepared = prepare(joined, 0.3)
+    examples = built(tmp_path / "set", events, labels)
+    assert split(examples.event_times_ms, 0.3) == 4
+    assert split(examples.event_times_ms, 0.1) == 9
+    prepared = prepare(examples, 0.3)
     assert prepared.train.event_times_ms.max() < prepared.validation.event_times_ms.min()
     assert prepared.numeric_names == ["value"]
-    assert prepared.train.categories == [["e"] * 4]
+    assert [list(column) for column in prepared.train.categories] == [["e"] * 4]
     assert prepared.validation.numeric[:, 0].tolist() == [4, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.parametrize("n", [0, 3])
 def test_one_event_time_cannot_be_split(n: int) -> None:
-    events = [Event(0, i, i, f"e{i}", 5) for i in range(n)]
-    labels = [Label(0, i, True, f"e{i}", 9, float(i % 2)) for i in range(n)]
-    joined = join(feature_table(events), label_table(labels), cutoff_ms=99, label_cutoff_ms=99)
     with pytest.raises(TrainingError, match="split by time"):
-        split(joined, 0.2)
+        split(np.full(n, 5), 0.2)

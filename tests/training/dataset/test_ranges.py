@@ -6,7 +6,7 @@ import pytest
 from streams.errors import TrainingError
 from tests.training.pipelines import PARTITIONS, STEP_MS, new_log, time_ms
 from training.dataset.manifest import ReadRange
-from training.dataset.ranges import find_ranges, newest_time_ms, trim
+from training.dataset.ranges import find_ranges, newest_time_ms, trimmed
 
 pytestmark = pytest.mark.broker
 
@@ -40,24 +40,20 @@ def test_trimmed_range_does_not_depend_on_what_came_later() -> None:
     later = [(0, 7, 20), (0, 8, 50), (1, 1, 70), (2, 8, 20)]
     wanted = ReadRange("t", {0: (4, 7), 1: (0, 1), 2: (7, 8), 3: (9, 9)})
     grown = ReadRange("t", {0: (4, 9), 1: (0, 2), 2: (7, 9), 3: (9, 9)})
-    trimmed, kept = trim(wanted, table(rows), 20)
-    assert trimmed.offsets == {0: (4, 5), 1: (0, 0), 2: (7, 8), 3: (9, 9)}
-    assert kept["offset"].to_pylist() == [4, 7]
-    again, kept_again = trim(grown, table(rows + later), 20)
-    assert (again, kept_again) == (trimmed, kept)
+    found = trimmed(wanted, [table(rows)], 20)
+    assert found.offsets == {0: (4, 5), 1: (0, 0), 2: (7, 8), 3: (9, 9)}
+    assert trimmed(grown, [table(rows[:2]), table(rows[2:] + later)], 20) == found
 
 
 def test_one_record_with_a_wrong_clock_hides_nothing() -> None:
     rows = [(0, 0, 1), (0, 1, 10**15), (0, 2, 2)]
-    trimmed, kept = trim(ReadRange("t", {0: (0, 3)}), table(rows), 20)
-    assert trimmed.offsets == {0: (0, 3)}
-    assert kept.num_rows == 3
+    assert trimmed(ReadRange("t", {0: (0, 3)}), [table(rows)], 20).offsets == {0: (0, 3)}
 
 
 def test_an_unusable_label_does_not_hold_the_end() -> None:
     rows = [(0, 0, 1), (0, 1, 50), (0, 2, 0)]
-    trimmed, _ = trim(ReadRange("t", {0: (0, 3)}), table(rows, [True, True, False]), 20)
-    assert trimmed.offsets == {0: (0, 1)}
+    labels = table(rows, [True, True, False])
+    assert trimmed(ReadRange("t", {0: (0, 3)}), [labels], 20).offsets == {0: (0, 1)}
 
 
 def test_an_empty_log_has_nothing_to_learn_from(bootstrap: str) -> None:

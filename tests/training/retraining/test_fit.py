@@ -7,11 +7,12 @@ import pytest
 from streams.errors import TrainingError
 from tests.training.learnable import NUMERIC, examples, prepared
 from training.dataset.prepared import Examples, PreparedData
+from training.dataset.weights import recency_weights
 from training.loop.launch import Check, EpochReport, go_on
 from training.loop.rank import main
 from training.loop.run_folder import read_job
 from training.networks.declared import Tabular
-from training.retraining.fit import fit, recency_weights
+from training.retraining.fit import fit
 from training.spec import Model, Training
 
 MODEL = Model(network=Tabular(hidden=(16,)), batch=64, epochs=3)
@@ -88,7 +89,7 @@ def test_recent_examples_count_more(tmp_path: Path) -> None:
     flipped = Examples(old.numeric, old.categories, 1 - old.targets, old.event_times_ms)
     both = Examples(
         np.concatenate([flipped.numeric, new.numeric]),
-        [flipped.categories[0] + new.categories[0]],
+        [[*flipped.categories[0], *new.categories[0]]],
         np.concatenate([flipped.targets, new.targets]),
         np.concatenate([old.event_times_ms, new.event_times_ms + 1500 * 60_000]),
     )
