@@ -8,16 +8,17 @@ import functools
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from training.declared_json import model_to_json, training_to_json
 from training.spec import Model, Training
 
-FORMAT = 1
+FORMAT = 2
 LIBRARIES = ("numpy", "torch", "safetensors", "pyarrow", "msgspec", "scipy")
 _SOURCES = Path(__file__).resolve().parents[2]
 _DECIDING = ("streams", "features", "training")
@@ -34,6 +35,12 @@ class ReadRange:
         """Return the JSON form: offsets as ``{"0": [first, end], ...}``."""
         offsets = {str(p): list(self.offsets[p]) for p in sorted(self.offsets)}
         return {"topic": self.topic, "offsets": offsets}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "ReadRange":
+        """Return the range of :meth:`to_json`; KeyError, TypeError or ValueError where none."""
+        bounds = {int(p): (int(first), int(end)) for p, (first, end) in content["offsets"].items()}
+        return cls(str(content["topic"]), bounds)
 
 
 def build_manifest(
@@ -64,8 +71,8 @@ def build_manifest(
         "label_cutoff_ms": label_cutoff_ms,
         "seed": training.seed,
         "ranks": ranks,
-        "model": _plain(model),
-        "training": _plain(training),
+        "model": model_to_json(model),
+        "training": training_to_json(training),
         "code": dict(code_version()),
         "libraries": library_versions(),
         "counts": dict(counts),
@@ -130,6 +137,23 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _plain(declared: Model | Training) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(asdict(declared)))
-    return plain
+def differences(manifest: Mapping[str, Any]) -> list[str]:
+    """Return in which code and library versions this installation differs from a manifest's.
+
+    The commit is left out: the hash of the code says whether what runs is the same.
+    """
+    mine = {"code": {**code_version()}, "libraries": library_versions()}
+    told = []
+    for kind, found in mine.items():
+        theirs = manifest.get(kind) or {}
+        for name in sorted({*found, *theirs} - {"commit"}):
+            if found.get(name) != theirs.get(name):
+                what = "code" if kind == "code" and name == "sha256" else f"{kind} {name}"
+                told.append(
+                    f"{what}: {_short(theirs.get(name))} then, {_short(found.get(name))} now"
+                )
+    return told
+
+
+def _short(value: object) -> str:
+    return "none" if value is None else str(value)[:12]
