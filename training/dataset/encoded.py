@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from streams.errors import TrainingError
 from training.dataset.column_files import blocks_of, write_array
+from training.dataset.encoded_histories import Encoder, write_events
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
 from training.dataset.weights import example_weights, kept_rows
 from training.loop.run_folder import Slice, array_path
+from training.networks.declared import events_seen
 from training.networks.tasks import MultiClass
 from training.spec import Model
 
@@ -67,17 +69,34 @@ def write_slices(
     slices: list[tuple[Slice, Examples, NDArray[np.int64] | None]] = [
         ("train", prepared.train, kept), ("validation", prepared.validation, None)
     ]  # fmt: skip
-    encoders: dict[str, Callable[[Examples], NDArray[Any]]] = {
-        "numeric": lambda some: encoding.numeric_inputs(some.numeric),
-        "codes": lambda some: encoding.codes(some.categories, len(some)).astype(np.int32),
-        "targets": lambda some: made(some.targets),
-    }
+    events, encoders = _inputs(folder, prepared, encoding, events_seen(model.network))
+    digests |= events
+    encoders["targets"] = lambda some: made(some.targets)
     for part, examples, rows in slices:
         n = len(examples) if rows is None else len(rows)
         for name, encoded in encoders.items():
             blocks = (encoded(some) for some in _some(examples, rows))
             digests[f"{part}_{name}"] = _write(folder, part, name, blocks, n)
     return Written(digests, factors, len(targets))
+
+
+def _inputs(
+    folder: Path, prepared: PreparedData, encoding: Encoding, last: int
+) -> tuple[dict[str, str], dict[str, Encoder]]:
+    """Write what both slices share; return its digests, and by name what a slice has of its own."""
+    if not last:
+        for part in ("train", "validation"):  # of another network: its rows would be taken
+            (folder / f"{part}_rows.npy").unlink(missing_ok=True)
+        return {}, {
+            "numeric": lambda some: encoding.numeric_inputs(some.numeric),
+            "codes": lambda some: encoding.codes(some.categories, len(some)).astype(np.int32),
+        }
+    if prepared.log is None:
+        raise TrainingError(
+            f"the network sees the last {last} events of an entity, and the data were read without "
+            "the log they stand in: read them for this model"
+        )
+    return write_events(folder, prepared.log, encoding, last)
 
 
 def _some(examples: Examples, rows: NDArray[np.int64] | None) -> Iterator[Examples]:

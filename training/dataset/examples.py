@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streams.errors import TrainingError
 from training.dataset.draws import uniform
+from training.dataset.histories import HistoryInputs
 from training.loop.run_folder import Slice, array_path
 
 UNKNOWN_SHARE = 0.01  # of the codes; trains the vector that stands for unknown categories
@@ -102,12 +103,21 @@ class SliceArrays:
 
 def open_inputs(folder: Path, part: Slice) -> Inputs:
     """Return the inputs of a slice, of the kind whose files lie in ``folder``."""
-    return EventInputs.open(folder, part)
+    if not array_path(folder, part, "rows").exists():
+        return EventInputs.open(folder, part)
+    numeric, codes, last = (
+        _mapped(folder / f"events_{name}.npy") for name in ("numeric", "codes", "last")
+    )
+    rows, lengths = (mapped(folder, part, name) for name in ("rows", "lengths"))
+    return HistoryInputs(numeric, codes, rows, lengths, int(last[0]))
 
 
 def mapped(folder: Path, part: Slice, name: str) -> NDArray[Any]:
     """Return a memory-mapped array of a slice."""
-    path = array_path(folder, part, name)
+    return _mapped(array_path(folder, part, name))
+
+
+def _mapped(path: Path) -> NDArray[Any]:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

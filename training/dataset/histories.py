@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset.prepared import Columns
+if TYPE_CHECKING:
+    from training.dataset.prepared import Columns
 
-Number = TypeVar("Number", np.float32, np.float64, np.int64)
+Number = TypeVar("Number", np.float32, np.float64, np.int32, np.int64)
 
 NONE = -1
 
@@ -92,6 +93,32 @@ def stretches(
     places = np.full(len(partitions), NONE, dtype=np.int64)
     places[order] = np.arange(len(order))
     return Stretches(order, firsts, places)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryInputs:
+    """The histories of n examples of a slice, each a stretch of the sorted events.
+
+    ``numeric`` (m, W) and ``codes`` (m, C) are those of all events; ``rows`` (n,) the examples' own
+    among them, ``lengths`` (n,) how many events their histories hold, ``last`` at most.
+    """
+
+    numeric: NDArray[np.float32]
+    codes: NDArray[Any]
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    last: int
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.rows)
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        """Return numeric (b, L, W) float32, codes (b, L, C) int64 and lengths (b,) int64."""
+        ends, lengths = self.rows[rows], self.lengths[rows]
+        numeric = windows(self.numeric, ends, lengths, self.last)
+        codes = windows(self.codes, ends, lengths, self.last)
+        return numeric, codes.astype(np.int64, copy=False), lengths
 
 
 def windows(
