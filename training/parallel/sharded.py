@@ -5,6 +5,7 @@ gradients are summed and cut in one step (Rajbhandari et al. 2020, stage 3; Zhao
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -26,10 +27,13 @@ def shard(whole: nn.Module, blocks: Sequence[nn.Module], meshes: Meshes) -> None
         param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32
     )
     if meshes.expert_ranks > 1:
+        # A mixture's output is a view; nothing here changes one in place.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         for layer in mixtures(whole):
             fully_shard(layer.router, mesh=meshes[DATA], mp_policy=policy)
             experts = fully_shard(layer, mesh=meshes[REPLICA], mp_policy=policy)
-            experts.set_gradient_divide_factor(meshes.data_ranks)
+            experts.set_gradient_divide_factor(meshes.data_ranks)  # rows of all shares came here
+            experts.set_force_sum_reduction_for_comms(True)  # Gloo can't multiply while it sums
     for block in blocks:
         if block is not whole:
             fully_shard(block, mesh=meshes[DATA], mp_policy=policy)
