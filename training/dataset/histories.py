@@ -13,6 +13,7 @@ event to the one before it (:mod:`serving.entity_events`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +34,7 @@ class EventValues:
     """Feature values of m events, as :class:`training.dataset.prepared.Columns`."""
 
     numeric: NDArray[np.float64]
-    categories: list[list[str]]
+    categories: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from training.dataset.encoding import Encoding
 from training.dataset.example_set import LogColumns
 from training.dataset.examples import SliceArrays
 from training.dataset.histories import stretches, windows
+from training.dataset.looking_back import looking_back
 from training.dataset.prepared import Examples, PreparedData
 from training.dataset.texts import CodedTexts
 from training.networks.declared import Transformer
@@ -86,6 +87,22 @@ def test_a_slice_gives_the_encoded_histories_of_its_examples(tmp_path: Path) -> 
             assert (found_codes[i, 4 - len(before) :] == codes[before]).all()
             assert not found[i, : 4 - len(before)].any()
         assert (batch.targets == examples.targets[rows]).all()
+
+
+def test_a_model_is_asked_the_same_histories_as_it_has_learnt(tmp_path: Path) -> None:
+    data = prepared()
+    model = Model(network=Transformer(last=4, width=8, heads=2))
+    encoding = Encoding.fit(data.numeric_names, data.category_names, data.train)
+    write_slices(tmp_path, data, encoding, model, 7)
+    numeric, codes, lengths = SliceArrays.open(tmp_path, "validation").batch(np.arange(60)).inputs
+    assert data.log is not None
+    assert data.validation.log_rows is not None
+    asked = looking_back(data.log, data.validation.log_rows[:60], 4)
+    values = np.append(encoding.numeric_inputs(asked.events.numeric), np.zeros((1, 6)), 0)
+    categories = encoding.codes(asked.events.categories, len(asked.events.numeric))
+    assert (values[asked.index] == numeric).all()
+    assert (np.append(categories, [[0]], 0)[asked.index] == codes).all()
+    assert ((asked.index >= 0).sum(1) == lengths).all()
 
 
 def test_rows_without_labels_and_other_entities_change_what_is_written(tmp_path: Path) -> None:
