@@ -175,7 +175,7 @@ def random_rows(rng: np.random.Generator, partition: int, first: int, n: int) ->
 
 def package(folder: Path, rows: FeatureRows) -> Predict:
     """Return a loaded, untrained model package of the flagship's shape."""
-    from training.calibration import Calibration
+    from training.calibration import Platt
     from training.dataset.encoding import Encoding
     from training.networks.build import build
     from training.networks.shape import Shape
@@ -190,8 +190,9 @@ def package(folder: Path, rows: FeatureRows) -> Predict:
         folder / "package",
         weights={name: weight.numpy() for name, weight in network.state_dict().items()},
         shape=shape,
+        task=pipeline.model.task,
         encoding=encoding,
-        calibration=Calibration(1.0, 0.0),
+        calibration=Platt(),
         reference=Reference.from_rows([rows], definition),
         metrics={},
         manifest={},

@@ -2,43 +2,53 @@
 
 ::
 
-    manifest.json        what made the model, its shape, calibration, and the SHA-256 of the rest
+    manifest.json        what made the model, its task, shape, calibration, and the SHA-256 of the
+                         rest
     model.safetensors    the weights
     encoding.json        how feature values become inputs
     reference.json       what each feature looked like in training
 
-The package's SHA-256 is that of manifest.json, and so covers every file.
+The package's SHA-256 is that of manifest.json, and so covers every file. A network of the user's
+own is named by the package, not contained: it is imported only where the caller allows that name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
-from training.calibration import Calibration
+from training.answering import BLOCK_ROWS, Package
+from training.calibration import Calibration, calibration_from_json
 from training.dataset.encoding import Encoding
-from training.dataset.histories import Histories
-from training.dataset.prepared import Columns
+from training.networks.declared import Custom
 from training.networks.shape import Shape
+from training.networks.tasks import Task, task_from_json, task_to_json
+from training.package_files import (
+    MANIFEST,
+    parse,
+    read_files,
+    read_manifest,
+    to_bytes,
+    write_folder,
+)
 from training.reference import Reference
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 2
-MANIFEST = "manifest.json"
-BLOCK_ROWS = 256
+__all__ = [
+    "BLOCK_ROWS", "FORMAT", "Package", "Parts", "load_package", "load_parts", "load_reference",
+    "save_package",
+]  # fmt: skip
+
+FORMAT = 3
 
 
 def save_package(
@@ -46,6 +56,7 @@ def save_package(
     *,
     weights: Mapping[str, NDArray[np.float32]],
     shape: Shape,
+    task: Task,
     encoding: Encoding,
     calibration: Calibration,
     reference: Reference,
@@ -55,91 +66,29 @@ def save_package(
     """Write a package as ``folder``, whole or not at all, and return its SHA-256 (hex).
 
     ``manifest`` is what the caller has to say; the package adds its own entries ``format``,
-    ``network``, ``calibration``, ``metrics`` and ``files`` to it. The same content gives the same
-    bytes. A package that stands there already is replaced.
+    ``task``, ``network``, ``calibration``, ``metrics`` and ``files`` to it. The same content gives
+    the same bytes. A package that stands there already is replaced.
     """
     from safetensors.numpy import save
 
     contents = {
         "model.safetensors": save({name: weights[name] for name in sorted(weights)}),
-        "encoding.json": _json(encoding.to_json()),
-        "reference.json": _json(reference.to_json()),
+        "encoding.json": to_bytes(encoding.to_json()),
+        "reference.json": to_bytes(reference.to_json()),
     }
-    whole = {
-        **manifest,
-        "format": FORMAT,
-        "network": shape.to_json(),
-        "calibration": {"scale": calibration.scale, "bias": calibration.bias},
-        "metrics": dict(metrics),
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
-    }
-    contents[MANIFEST] = _json(whole)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, data in contents.items():
-        with (temporary / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
-    return hashlib.sha256(contents[MANIFEST]).hexdigest()
-
-
-def load_package(uri: str, sha256: str | None = None) -> Package:
-    """Return the package that lies at ``uri``, a path or a file: URI, every file checked.
-
-    Raises:
-        ModelError: it is missing or damaged, is not the one that ``sha256`` names, or was written
-            by a version that this one can't read.
-    """
-    folder = _folder(uri)
-    data = _read(folder / MANIFEST)
-    _check_digest(folder / MANIFEST, data, sha256)
-    manifest = _parse(folder / MANIFEST, data)
-    if manifest.get("format") != FORMAT:
-        raise ModelError(
-            f"{folder} has package format {manifest.get('format')!r}, this version reads {FORMAT}: "
-            "train the model again, or use the version that wrote it"
-        )
-    try:
-        files = {
-            name: _read(folder / name)
-            for name in ("model.safetensors", "encoding.json", "reference.json")
+    contents[MANIFEST] = to_bytes(
+        {
+            **manifest,
+            "format": FORMAT,
+            "task": task_to_json(task),
+            "network": shape.to_json(),
+            "calibration": calibration.to_json(),
+            "metrics": dict(metrics),
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
         }
-        for name, content in files.items():
-            _check_digest(folder / name, content, str(manifest["files"][name]))
-        network, calibration = manifest["network"], manifest["calibration"]
-        encoding = Encoding.from_json(_parse(folder / "encoding.json", files["encoding.json"]))
-        reference = Reference.from_json(_parse(folder / "reference.json", files["reference.json"]))
-        return Package(
-            manifest,
-            encoding,
-            Calibration(float(calibration["scale"]), float(calibration["bias"])),
-            reference,
-            _network(
-                Shape.from_json(network),
-                files["model.safetensors"],
-                folder,
-            ),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
-
-
-def load_reference(uri: str, sha256: str | None = None) -> Reference:
-    """Return only the reference of the package at ``uri``; needs no torch. Errors as above."""
-    folder = _folder(uri)
-    data = _read(folder / MANIFEST)
-    _check_digest(folder / MANIFEST, data, sha256)
-    content = _read(folder / "reference.json")
-    try:
-        expected = str(_parse(folder / MANIFEST, data)["files"]["reference.json"])
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
-    _check_digest(folder / "reference.json", content, expected)
-    return Reference.from_json(_parse(folder / "reference.json", content))
+    )
+    write_folder(folder, contents)
+    return hashlib.sha256(contents[MANIFEST]).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -147,166 +96,93 @@ class Parts:
     """What a package holds, as values rather than as a network."""
 
     manifest: dict[str, Any]
+    task: Task
     shape: Shape
     encoding: Encoding
+    calibration: Calibration
     weights: dict[str, NDArray[np.float32]]
 
 
 def load_parts(uri: str, sha256: str | None = None) -> Parts:
-    """Return weights, shape and encoding of the package at ``uri``; no torch. Errors as above."""
+    """Return what the package at ``uri`` holds, every file checked; needs no torch.
+
+    Raises:
+        ModelError: it is missing or damaged, is not the one that ``sha256`` names, or was written
+            by a version that this one can't read.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    folder = _folder(uri)
-    data = _read(folder / MANIFEST)
-    _check_digest(folder / MANIFEST, data, sha256)
-    manifest = _parse(folder / MANIFEST, data)
+    folder, manifest = read_manifest(uri, sha256)
+    if manifest.get("format") != FORMAT:
+        raise ModelError(
+            f"{folder} has package format {manifest.get('format')!r}, this version reads {FORMAT}: "
+            "train the model again, or use the version that wrote it"
+        )
+    files = read_files(folder, manifest, ("model.safetensors", "encoding.json", "reference.json"))
     try:
-        files = {name: _read(folder / name) for name in ("model.safetensors", "encoding.json")}
-        for name, content in files.items():
-            _check_digest(folder / name, content, str(manifest["files"][name]))
         return Parts(
             manifest,
+            task_from_json(manifest["task"]),
             Shape.from_json(manifest["network"]),
-            Encoding.from_json(_parse(folder / "encoding.json", files["encoding.json"])),
+            Encoding.from_json(parse(folder / "encoding.json", files["encoding.json"])),
+            calibration_from_json(manifest["calibration"]),
             load(files["model.safetensors"]),
         )
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise ModelError(f"{folder / 'model.safetensors'} holds no weights: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / MANIFEST} is not a package's manifest: {error!r}") from error
 
 
-class Package:
-    """A loaded model."""
+def load_package(uri: str, sha256: str | None = None, allowed: Collection[str] = ()) -> Package:
+    """Return the model of the package at ``uri``, ready to answer.
 
-    def __init__(
-        self,
-        manifest: dict[str, Any],
-        encoding: Encoding,
-        calibration: Calibration,
-        reference: Reference,
-        network: nn.Module,
-    ) -> None:
-        import torch
+    ``allowed`` are the networks of the user's own, "package.module:Class", that may be imported:
+    those that the pipeline file declares.
 
-        torch.set_num_threads(1)  # sums in one order; workers scale by partitions
-        self.manifest = manifest
-        self.reference = reference
-        self._encoding, self._calibration, self._network = encoding, calibration, network
-
-    @property
-    def last(self) -> int:
-        """How many events of an entity the network sees, or 0 for the one event alone."""
-        return Shape.from_json(self.manifest["network"]).last
-
-    def predict(self, rows: Columns | Histories) -> NDArray[np.float64]:
-        """Return the calibrated probability of label 1 for each row, shape (n,).
-
-        A network that sees an entity's last events (:attr:`last`) takes histories. The answer to a
-        row depends on that row, or that history, alone, to the last bit: the network always sees
-        blocks of the same number of rows, filled up with zeros, so that the same kernels run.
-        Raises ModelError where the columns are not those of the model's definition.
-        """
-        import torch
-
-        last = self.last
-        if isinstance(rows, Histories) != (last > 0):
+    Raises:
+        ModelError: as :func:`load_parts`; or its network is none that is allowed, or does not fit
+            the weights.
+    """
+    parts = load_parts(uri, sha256)
+    match parts.shape.network:
+        case Custom(network=name) if name not in allowed:
             raise ModelError(
-                f"the network sees {last or 'no'} last events of an entity, and was given "
-                f"{'histories' if not last else 'rows without their histories'}"
+                f"{uri} names the network {name}, whose module would be executed, and the pipeline "
+                f"file declares {', '.join(sorted(allowed)) or 'none of its own'}: declare "
+                f"Custom({name!r}), or train a model with what is declared"
             )
-        n = len(rows) if isinstance(rows, Histories) else len(rows.numeric)
-        logits = np.empty(-(-n // BLOCK_ROWS) * BLOCK_ROWS, np.float32)
-        with torch.inference_mode():
-            blocks = self._histories(rows) if isinstance(rows, Histories) else self._rows(rows)
-            for i, inputs in enumerate(blocks):
-                answer = self._network(*map(torch.from_numpy, inputs))
-                logits[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] = answer.numpy()[:, 0]
-        return self._calibration.probabilities(logits.astype(np.float64))[:n]
-
-    def _rows(self, rows: Columns) -> Iterator[tuple[NDArray[Any], ...]]:
-        """Yield the inputs of blocks of rows."""
-        n = len(rows.numeric)
-        numeric, codes = self._encoded(rows, -(-n // BLOCK_ROWS) * BLOCK_ROWS)
-        for start in range(0, n, BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            yield numeric[block], codes[block]
-
-    def _histories(self, rows: Histories) -> Iterator[tuple[NDArray[Any], ...]]:
-        """Yield the inputs of blocks of histories; each event is encoded once."""
-        # Behind the events one of zeros: what an index of −1 finds.
-        numeric, codes = self._encoded(rows.events, len(rows.events.numeric) + 1)
-        for start in range(0, len(rows), BLOCK_ROWS):
-            index = np.full((BLOCK_ROWS, self.last), -1)
-            block = rows.index[start : start + BLOCK_ROWS, -self.last :]
-            index[: len(block)] = block
-            lengths = np.maximum((index >= 0).sum(1), 1)  # of a history that fills up: 1
-            yield numeric[index], codes[index], lengths
-
-    def _encoded(self, rows: Columns, size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the inputs of rows, filled up with zeros to ``size`` rows."""
-        n = len(rows.numeric)
-        numeric = np.zeros((size, self._encoding.numeric_width), np.float32)
-        codes = np.zeros((size, len(self._encoding.category_names)), np.int64)
-        numeric[:n] = self._encoding.numeric_inputs(rows.numeric)
-        codes[:n] = self._encoding.codes(rows.categories, n)
-        return numeric, codes
+    return Package(
+        parts.manifest,
+        parts.task,
+        parts.shape,
+        parts.encoding,
+        parts.calibration,
+        load_reference(uri, sha256),
+        _network(parts, uri),
+    )
 
 
-def _network(shape: Shape, weights: bytes, folder: Path) -> nn.Module:
+def load_reference(uri: str, sha256: str | None = None) -> Reference:
+    """Return only the reference of the package at ``uri``; needs no torch. Errors as above."""
+    folder, manifest = read_manifest(uri, sha256)
+    content = read_files(folder, manifest, ("reference.json",))["reference.json"]
+    return Reference.from_json(parse(folder / "reference.json", content))
+
+
+def _network(parts: Parts, uri: str) -> nn.Module:
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
+    from training.networks.alignment import align
     from training.networks.build import build
 
     try:
         with torch.random.fork_rng(devices=[]):  # building draws initial values; disturb nobody
-            network = build(shape)
-        network.load_state_dict(load(weights))
-    except (SafetensorError, RuntimeError) as error:
+            network = build(parts.shape)
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in parts.weights.items()})
+    except RuntimeError as error:
         raise ModelError(
-            f"the weights in {folder} do not fit the network that its manifest describes: {error}"
+            f"the weights in {uri} do not fit the network that its manifest describes: {error}"
         ) from error
-    return network.eval()
-
-
-def _folder(uri: str) -> Path:
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if parts.scheme and "://" in uri:
-        raise ModelError(f"model package {uri}: only paths and file: URIs can be loaded")
-    return Path(uri)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"model package file {path} can't be read ({error.strerror}): restore the folder, or "
-            "train the model again"
-        ) from error
-
-
-def _check_digest(path: Path, data: bytes, expected: str | None) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if expected is not None and found != expected:
-        raise ModelError(
-            f"{path} has SHA-256 {found}, but {expected} was registered: the file was changed or "
-            "damaged; restore it, or train the model again"
-        )
-
-
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds no JSON object")
-    return content
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode()
+    return align(network.eval())

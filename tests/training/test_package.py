@@ -1,4 +1,3 @@
-import hashlib
 import json
 import subprocess
 import sys
@@ -12,8 +11,7 @@ from tests.training.learnable import examples, prepared
 from training.dataset.prepared import Examples
 from training.loop.launch import Check, EpochReport, go_on, rank_environment
 from training.loop.rank import main
-from training.loop.run_folder import load_arrays
-from training.networks.declared import Tabular
+from training.networks.declared import Custom, Tabular
 from training.package import BLOCK_ROWS, Package, load_package
 from training.retraining.fit import Fitted, fit
 from training.scores import log_loss
@@ -153,10 +151,32 @@ training.package.load_package(sys.argv[1])
     subprocess.run(command, check=True, env=rank_environment())
 
 
-def test_a_checkpoint_holds_plain_arrays(tmp_path: Path) -> None:
-    fit(prepared(), Model(epochs=1), Training(), tmp_path, 1, launch=in_this_process)
-    arrays = load_arrays(tmp_path / "checkpoint.npz")
-    assert {array.dtype.kind for array in arrays.values()} <= {"f", "u", "i"}
-    assert any(name.startswith("optimizer/") for name in arrays)
-    digest = json.loads((tmp_path / "job.json").read_bytes())["digest"]
-    assert len(digest) == len(hashlib.sha256().hexdigest())
+CUSTOM = "tests.training.networks.own_networks:Sum"
+
+
+def test_a_network_of_ones_own_is_loaded_where_it_is_allowed(tmp_path: Path) -> None:
+    model = Model(network=Custom(CUSTOM), epochs=1)
+    fitted = fit(prepared(), model, Training(), tmp_path / "run", 1, launch=in_this_process)
+    fitted.save(tmp_path / "model", {})
+    for allowed in ((), ("os:abc", "tests.training.networks.own_networks:Other")):
+        with pytest.raises(ModelError, match=r"whose module would be executed.*declare Custom"):
+            load_package(str(tmp_path / "model"), allowed=allowed)
+    package = load_package(str(tmp_path / "model"), allowed=[CUSTOM])
+    assert package.predict(examples(3, 1)).shape == (3,)
+
+
+def test_a_module_that_is_not_allowed_is_not_imported(tmp_path: Path) -> None:
+    model = Model(network=Custom(CUSTOM), epochs=1)
+    fitted = fit(prepared(), model, Training(), tmp_path / "run", 1, launch=in_this_process)
+    fitted.save(tmp_path / "model", {})
+    code = """
+import sys, training.package
+from streams.errors import ModelError
+try:
+    training.package.load_package(sys.argv[1])
+except ModelError:
+    raise SystemExit(int("tests.training.networks.own_networks" in sys.modules))
+raise SystemExit(2)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    subprocess.run(command, check=True, env=rank_environment())

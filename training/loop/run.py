@@ -30,7 +30,7 @@ from training.loop.state import State, Writers
 from training.loop.stepping import Stepper
 from training.loop.stopping import Stopping
 from training.networks.build import build
-from training.networks.losses import loss_of
+from training.networks.losses import loss_of, shifted
 from training.parallel.parallelize import parallelize
 from training.parallel.place import Place
 
@@ -75,8 +75,8 @@ class Run:
             job.batch, job.seed, job.epochs,
         )  # fmt: skip
         self.judge = Judge(
-            self.strategy, SliceArrays.open(folder, "validation"), loss_of(job.task), place,
-            self.leads,
+            self.strategy, SliceArrays.open(folder, "validation"),
+            shifted(loss_of(job.task), job.shifts), place, self.leads,
         )  # fmt: skip
 
     def to_the_end(self) -> None:
@@ -182,7 +182,13 @@ class Run:
 
     def _write_digest(self) -> None:
         at = self.at
-        numbers = {"steps": at.steps, "epoch": at.epoch, "step": at.step}
+        numbers = {
+            "steps": at.steps,
+            "epoch": at.epoch,
+            "step": at.step,
+            "loss_sum": float(at.loss_sum),
+            "scale": self.stepper.scaler.get_scale(),
+        }
         write_digest(self.folder, self.place.rank, self.state, self.place.device, numbers)
 
     def _write_result(self) -> None:

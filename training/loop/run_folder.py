@@ -58,6 +58,8 @@ class RankJob:
         clip: the largest norm of the gradient.
         precision: see :func:`training.loop.precision.compute_dtype`.
         task: whose loss is lowered.
+        shifts: what is taken off the outputs before they are judged, one each, because weights
+            and sampling put it on (:mod:`training.correction`); empty for nothing.
         schedule: of the learning rate.
         ema: decay per step of the average that is judged and kept, or None for the parameters.
         compile: compile the network.
@@ -84,6 +86,7 @@ class RankJob:
     clip: float = 1.0
     precision: Precision = "auto"
     task: Task = field(default_factory=Binary)
+    shifts: tuple[float, ...] = ()
     schedule: RateSchedule = "one_cycle"
     ema: float | None = None
     compile: bool = False
@@ -160,6 +163,7 @@ def read_job(job_file: Path) -> RankJob:
         values["shape"] = Shape.from_json(values["shape"])
         values["task"] = task_from_json(values["task"])
         values["parallel"] = Parallel(**values["parallel"])
+        values["shifts"] = tuple(values.get("shifts", ()))
         return RankJob(**values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{job_file} is not a training job: {error!r}") from error

@@ -1,6 +1,7 @@
 """The loss of one example, per task: negative log likelihoods, in nats. torch alone."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ def loss_of(task: Task) -> Loss:
             return multi_class_loss
         case Regression():
             return normal_loss
+
+
+def shifted(loss: Loss, shifts: Sequence[float]) -> Loss:
+    """Return ``loss`` of outputs from which ``shifts`` (O,) are taken: see
+    :mod:`training.correction`. Without shifts it is the loss itself."""
+    if not any(shifts):
+        return loss
+    return lambda outputs, targets: loss(outputs - outputs.new_tensor(shifts), targets)
 
 
 def binary_loss(outputs: Tensor, targets: Tensor) -> Tensor:

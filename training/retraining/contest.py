@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
-from training.calibration import fit_platt
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
+from training.networks.declared import Custom, Network
 from training.package import load_package, load_parts
 from training.retraining.comparison import MINIMUM, Comparison, Losses, compare, out_of_fold
 from training.retraining.fit import Fitted
 from training.retraining.predecessor import Predecessor
-from training.scores import FLOOR
+from training.scores import losses
 
 
 def contest(champion: Predecessor | None, prepared: PreparedData, fitted: Fitted) -> Comparison:
@@ -37,6 +38,8 @@ def contest(champion: Predecessor | None, prepared: PreparedData, fitted: Fitted
 def _contest(champion: Predecessor, prepared: PreparedData, fitted: Fitted) -> Comparison:
     parts = load_parts(champion.uri, champion.sha256)
     difference = _differs(parts.encoding, prepared)
+    if parts.task != fitted.task:
+        difference = f"it is for {parts.task}, the new one for {fitted.task}"
     if difference is not None:
         why = f"model {champion.version}: {difference}"
         return Comparison(champion.version, not_compared=why)
@@ -46,9 +49,9 @@ def _contest(champion: Predecessor, prepared: PreparedData, fitted: Fitted) -> C
     if len(later) < MINIMUM:
         return compare(champion.version, {}, times)
     rows = _in_order_of(parts.encoding, prepared, _taken(slice_, later))
-    answers = load_package(champion.uri, champion.sha256).predict(rows)
-    of_champion = _losses(answers, slice_.targets[later])
-    of_challenger = out_of_fold(fitted.outputs, slice_.targets, _as_calibrated)
+    package = load_package(champion.uri, champion.sha256, _own(fitted.shape.network))
+    of_champion = losses(fitted.task, package.answers(rows), slice_.targets[later])
+    of_challenger = out_of_fold(fitted.outputs, slice_.targets, functools.partial(_judged, fitted))
     scores = {name: (of_champion[name], of_challenger[name][later]) for name in of_champion}
     return compare(champion.version, scores, times)
 
@@ -87,19 +90,17 @@ def _in_order_of(encoding: Encoding, prepared: PreparedData, rows: Examples) -> 
     )
 
 
-def _as_calibrated(
+def _judged(
+    fitted: Fitted,
     fitted_outputs: NDArray[Any],
     fitted_targets: NDArray[Any],
     outputs: NDArray[Any],
     targets: NDArray[Any],
 ) -> dict[str, Losses]:
-    calibration = fit_platt(fitted_outputs, fitted_targets)
-    return _losses(calibration.probabilities(outputs), targets)
+    calibration = fitted.calibration.refit(fitted_outputs, fitted_targets)
+    return losses(fitted.task, calibration.answers(outputs), targets)
 
 
-def _losses(answers: NDArray[np.float64], targets: NDArray[np.float64]) -> dict[str, Losses]:
-    p = np.clip(answers, FLOOR, 1 - FLOOR)
-    return {
-        "log_loss": -(targets * np.log(p) + (1 - targets) * np.log1p(-p)),
-        "brier": (answers - targets) ** 2,
-    }
+def _own(network: Network) -> tuple[str, ...]:
+    """Return the network of the user's own that the pipeline declares, which may be imported."""
+    return (network.network,) if isinstance(network, Custom) else ()

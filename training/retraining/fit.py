@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import TrainingError
-from training.calibration import Calibration, fit_platt
+from training.calibration import Calibration, begin_calibration
+from training.correction import shifts
 from training.dataset.encoded import write_slices
 from training.dataset.encoding import Encoding
 from training.dataset.prepared import PreparedData
@@ -24,11 +25,13 @@ from training.loop.run_folder import (
     write_job,
 )
 from training.networks.shape import Shape
+from training.networks.tasks import Task
 from training.package import save_package
 from training.reference import Reference
+from training.retraining.judging import calibrated, figures
 from training.retraining.warm import Initial
-from training.scores import accuracy, base_rate_log_loss, brier, log_loss
 from training.spec import Model, Training
+from training.standard import Standard, stored_targets
 
 Progress = Callable[[str], None]
 
@@ -38,11 +41,12 @@ class Fitted:
     """A trained model in memory; ``metrics`` are of the calibrated model on the validation slice.
 
     ``history`` has one mapping per epoch: epoch, steps, train_loss, validation_loss. ``outputs``
-    are the network's own on the validation slice, before calibration.
+    (n, O) are the network's own on the validation slice, before calibration.
     """
 
     weights: dict[str, NDArray[np.float32]]
     shape: Shape
+    task: Task
     encoding: Encoding
     calibration: Calibration
     reference: Reference
@@ -60,6 +64,7 @@ class Fitted:
             folder,
             weights=self.weights,
             shape=self.shape,
+            task=self.task,
             encoding=self.encoding,
             calibration=self.calibration,
             reference=self.reference,
@@ -98,11 +103,18 @@ def fit(
         else initial.encoding
     )
     shape = Shape(encoding.numeric_width, encoding.code_counts, model.network, model.task.outputs)
-    parameters = _parameters(shape, model, training)
+    standard = (
+        Standard.of(model.task, prepared.train.targets) if initial is None else initial.standard
+    )
+    written = write_slices(
+        folder, prepared, encoding, model, training.seed,
+        lambda targets: stored_targets(model.task, targets, standard),
+    )  # fmt: skip
+    undone = shifts(model.task, written.factors, model.keep_negatives)
+    parameters = {**_parameters(shape, model, training, undone), "arrays": written.digests}
     if initial is not None:
         parameters["initial"] = initial.sha256
-    written = write_slices(folder, prepared, encoding, model, training.seed)
-    write_job(folder, {}, {**parameters, "arrays": written.digests})
+    write_job(folder, {}, parameters)
     if initial is not None:
         save_arrays(folder / "initial.npz", initial.weights)
     result = read_result(folder)
@@ -112,7 +124,8 @@ def fit(
         result = read_result(folder)
     if result is None:
         raise TrainingError(f"the ranks ended without a result in {folder}; see ranks.log there")
-    return _judged(prepared, encoding, shape, result)
+    begun = begin_calibration(model.task, undone, standard)
+    return _fitted(prepared, encoding, shape, model.task, begun, result)
 
 
 def discard(folder: Path) -> None:
@@ -120,7 +133,9 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parameters(shape: Shape, model: Model, training: Training) -> dict[str, Any]:
+def _parameters(
+    shape: Shape, model: Model, training: Training, undone: tuple[float, ...]
+) -> dict[str, Any]:
     return job_parameters(
         RankJob(
             digest="",
@@ -134,25 +149,29 @@ def _parameters(shape: Shape, model: Model, training: Training) -> dict[str, Any
             seed=training.seed,
             clip=model.clip,
             precision=model.precision,
+            task=model.task,
+            shifts=undone,
+            schedule=model.schedule,
+            ema=model.ema,
+            compile=model.compile,
+            recompute=model.recompute,
+            parallel=model.parallel,
         )
     )
 
 
-def _judged(prepared: PreparedData, encoding: Encoding, shape: Shape, result: RankResult) -> Fitted:
-    targets = prepared.validation.targets
-    if not np.isfinite(result.validation_logits).all():
-        raise TrainingError(
-            "training diverged: the network answers with values that are not numbers; lower "
-            "learning_rate of the model"
-        )
-    calibration = fit_platt(result.validation_logits, targets)
-    probabilities = calibration.probabilities(result.validation_logits)
-    base_rate = float(prepared.train.targets.mean())
+def _fitted(
+    prepared: PreparedData,
+    encoding: Encoding,
+    shape: Shape,
+    task: Task,
+    begun: Calibration,
+    result: RankResult,
+) -> Fitted:
+    outputs, targets = result.validation_outputs, prepared.validation.targets
+    calibration = calibrated(begun, outputs, targets)
     metrics = {
-        "log_loss": log_loss(probabilities, targets),
-        "brier": brier(probabilities, targets),
-        "accuracy": accuracy(probabilities, targets),
-        "base_rate_log_loss": base_rate_log_loss(base_rate, targets),
+        **figures(task, calibration.answers(outputs), targets, prepared.train.targets),
         "n_train": float(len(prepared.train)),
         "n_validation": float(len(prepared.validation)),
     }
@@ -167,8 +186,8 @@ def _judged(prepared: PreparedData, encoding: Encoding, shape: Shape, result: Ra
         "best_epoch": result.best_epoch,
     }
     return Fitted(
-        result.weights, shape, encoding, calibration, reference, metrics, result.history, run,
-        result.validation_logits,
+        result.weights, shape, task, encoding, calibration, reference, metrics, result.history,
+        run, outputs,
     )  # fmt: skip
 
 

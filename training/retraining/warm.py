@@ -9,26 +9,32 @@ begins at nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
+from training.calibration import Spread
 from training.dataset.encoding import Encoding
 from training.networks.shape import Shape
 from training.package import load_parts
 from training.retraining.predecessor import Predecessor
 from training.spec import Model
+from training.standard import Standard
 
 
 @dataclass(frozen=True)
 class Initial:
-    """What a warm start begins with; ``sha256`` is that of the package it is from."""
+    """What a warm start begins with; ``sha256`` is that of the package it is from.
+
+    ``standard`` are the units in which the weights of a regression answer.
+    """
 
     encoding: Encoding
     weights: dict[str, NDArray[np.float32]]
     sha256: str
+    standard: Standard = field(default_factory=Standard)
 
 
 class UnfitError(Exception):
@@ -68,4 +74,8 @@ def initial_of(
             f"model {parent.version} is {parts.shape.network} with {parts.shape.outputs} outputs, "
             f"this one {model.network} with {model.task.outputs}"
         )
-    return Initial(encoding, parts.weights, parent.sha256)
+    if model.task != parts.task:
+        raise UnfitError(f"model {parent.version} is for {parts.task}, this one for {model.task}")
+    calibration = parts.calibration
+    standard = calibration.standard if isinstance(calibration, Spread) else Standard()
+    return Initial(encoding, parts.weights, parent.sha256, standard)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from training.networks.losses import LOG_VARIANCE_BOUND, log_variance, loss_of
+from training.networks.losses import LOG_VARIANCE_BOUND, log_variance, loss_of, shifted
 from training.networks.tasks import Binary, MultiClass, Regression, Task
 
 CLASSES = MultiClass(("a", "b", "c"))
@@ -45,3 +45,11 @@ def test_gradients_are_those_of_finite_differences(task: Task, largest: int) -> 
     targets = torch.randint(0, largest, (6,))
     loss = loss_of(task)
     assert torch.autograd.gradcheck(lambda at: loss(at, targets), (outputs,))
+
+
+def test_shifts_are_taken_off_before_the_loss() -> None:
+    outputs, targets = torch.tensor([[2.0], [-1.0]]), torch.tensor([1.0, 0.0])
+    plain = loss_of(Binary())
+    assert torch.equal(shifted(plain, (0.5,))(outputs, targets), plain(outputs - 0.5, targets))
+    assert shifted(plain, (0.0,)) is plain
+    assert shifted(plain, ()) is plain
