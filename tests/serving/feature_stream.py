@@ -181,18 +181,20 @@ def working(
     topics: Topics,
     role: Role = "inference",
     worker: str = "w0",
-    loader: Loader = load,
+    loader: Loader | None = load,
     max_batch: int = 10_000,
     definitions: tuple[Definition, ...] = (DEFINITION,),
     home: Path = Path(),
+    events: EventStream = EVENTS,
 ) -> Iterator[threading.Thread]:
-    """Run a worker in a thread; what it raises is raised at the end."""
+    """Run a worker in a thread; what it raises is raised at the end. Without ``loader`` it loads
+    packages."""
     stop, raised = threading.Event(), []
 
     def target() -> None:
         try:
             run_inference(
-                bootstrap, topics, definitions, EVENTS, Model(prior=PRIOR), home, role, worker,
+                bootstrap, topics, definitions, events, Model(prior=PRIOR), home, role, worker,
                 max_batch, load=loader, stop=stop,
             )  # fmt: skip
         except Exception as error:
