@@ -46,6 +46,7 @@ class Report:
         tables: the figures.
         remarks: what they say, a sentence or two each.
         charts: pictures.
+        details: tables too long for a screen, in the file alone.
         figures: all numbers, as plain JSON values.
     """
 
@@ -54,6 +55,7 @@ class Report:
     tables: Sequence[Table]
     remarks: Sequence[str]
     charts: Sequence[Chart] = ()
+    details: Sequence[Table] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def markdown(self) -> str:
@@ -61,7 +63,8 @@ class Report:
         facts = [f"- {name}: {text}" for name, text in self.facts.items()]
         tables = [table.markdown() for table in self.tables]
         charts = [f"![{chart.title}]({chart.file})" for chart in self.charts]
-        parts = [f"# {self.title}", "\n".join(facts), *tables, *self.remarks, *charts]
+        details = [table.markdown() for table in self.details]
+        parts = [f"# {self.title}", "\n".join(facts), *tables, *self.remarks, *charts, *details]
         return "\n\n".join(parts) + "\n"
 
     def write(self, folder: Path) -> Path:
