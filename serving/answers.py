@@ -20,13 +20,17 @@ from features.records import FeatureRows
 from serving.stretches import Outgoing, RawHeaders
 from streams.errors import ModelError
 from streams.wire import Prediction, Source, Stage, Times
+from training.answers import Answers
 from training.dataset.histories import Histories
+from training.networks.tasks import Binary, MultiClass, Task
+
+_BINARY = Binary()
 
 Asked = FeatureRows | Histories
 """What a model answers: n rows, or n histories where it sees an entity's last events."""
 
-Predict = Callable[[Any], NDArray[np.float64]]
-"""Scores of what is :data:`Asked`: the probability of label 1, shape (n,)."""
+Predict = Callable[[Any], Answers | NDArray[np.float64]]
+"""Answers to what is :data:`Asked`; an array (n,) holds the probabilities of label 1."""
 
 FEATURISED_AT = "kappa-featurised-at-ms"
 TRACEPARENT = "traceparent"
@@ -108,31 +112,60 @@ def last_of(model: Predict) -> int:
     return int(getattr(model, "last", 0))
 
 
-def checked_scores(predict: Predict, rows: Asked) -> NDArray[np.float64]:
-    """Return the scores (n,); raises ModelError where they are no probabilities."""
+def checked_answers(predict: Predict, rows: Asked, task: Task = _BINARY) -> Answers:
+    """Return the model's answers; raises ModelError where they are none of ``task``."""
     n = len(rows)
-    scores = np.asarray(predict(rows), dtype=np.float64)
-    if scores.shape != (n,):
-        raise ModelError(f"the model gave scores of shape {scores.shape} for {n} rows")
-    if not bool(((scores >= 0) & (scores <= 1)).all()):  # NaN fails too
-        bad = scores[~((scores >= 0) & (scores <= 1))][0]
-        raise ModelError(f"the model gave the score {bad}, which is no probability")
-    return scores
+    found = predict(rows)
+    answers = found if isinstance(found, Answers) else Answers(np.asarray(found, np.float64))
+    if answers.score.shape != (n,):
+        raise ModelError(f"the model gave scores of shape {answers.score.shape} for {n} rows")
+    match task:
+        case MultiClass(classes=classes):
+            given = answers.probabilities
+            if given is None or given.shape != (n, len(classes)):
+                raise ModelError(f"the model's classes are not those that are declared: {classes}")
+            _check_probabilities(given)
+        case Binary():
+            if answers.probabilities is not None or answers.spread is not None:
+                raise ModelError(f"the model was trained for another task than {task}")
+            _check_probabilities(answers.score)
+        case _:
+            _check_normal(answers)
+    return answers
+
+
+def _check_probabilities(values: NDArray[np.float64]) -> None:
+    good = (values >= 0) & (values <= 1)  # NaN is none
+    if not good.all():
+        raise ModelError(f"the model gave the score {values[~good][0]}, which is no probability")
+
+
+def _check_normal(answers: Answers) -> None:
+    if not np.isfinite(answers.score).all():
+        bad = answers.score[~np.isfinite(answers.score)][0]
+        raise ModelError(f"the model gave the score {bad}, which is no number")
+    if answers.spread is not None and not bool((answers.spread > 0).all()):
+        bad = answers.spread[~(answers.spread > 0)][0]
+        raise ModelError(f"the model gave the spread {bad}, which must be above 0")
 
 
 @dataclass(frozen=True)
 class AnswerCodec:
-    """Makes the records of one output topic; ``source`` is the CloudEvents source."""
+    """Makes the records of one output topic; ``source`` is the CloudEvents source.
+
+    ``task`` names the classes, where there are several.
+    """
 
     features_topic: str
     topic: str
     source: str
     definition: int
+    task: Task = _BINARY
 
     def encode(
         self,
         asked: Questions,
-        scores: NDArray[np.float64],
+        answers: Answers,
         version: int,
         stage: Stage,
         predicted_ms: int,
@@ -148,13 +181,15 @@ class AnswerCodec:
             ids,
             rows.event_ids,
             rows.entities,
-            scores.tolist(),
+            answers.score.tolist(),
             repeat(version),
             repeat(stage),
             repeat(self.definition),
             event_times_ms,
             _sources(rows),
             map(Times, event_times_ms, asked.featurised_ms, repeat(predicted_ms)),
+            self._probabilities(answers),
+            repeat(None) if answers.spread is None else answers.spread.tolist(),
         )
         return Outgoing(
             topic=self.topic,
@@ -164,6 +199,13 @@ class AnswerCodec:
             timestamps_ms=event_times_ms,
             headers=self._headers(ids, asked.traces),
         )
+
+    def _probabilities(self, answers: Answers) -> Iterable[dict[str, float] | None]:
+        """Return each answer's probabilities by class."""
+        if answers.probabilities is None or not isinstance(self.task, MultiClass):
+            return repeat(None)
+        names = list(map(str, self.task.classes))
+        return (dict(zip(names, row, strict=True)) for row in answers.probabilities.tolist())
 
     def _headers(
         self, ids: list[str], traces: list[bytes | None]

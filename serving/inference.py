@@ -23,7 +23,7 @@ from serving.answers import (
     AnswerCodec,
     Asked,
     Questions,
-    checked_scores,
+    checked_answers,
     last_of,
     not_answered,
     questions,
@@ -43,6 +43,7 @@ from streams.errors import BrokerError
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Positions
+from training.networks.declared import own_networks
 from training.spec import Model
 
 POLL_S = 0.1
@@ -96,6 +97,7 @@ class InferenceWorker:
                 topic=topics.predictions if role == "inference" else topics.shadow,
                 source=f"/{topics.name}/{role}",
                 definition=version,
+                task=router.task,
             )
             for version, source in sources.items()
         }
@@ -252,10 +254,10 @@ class InferenceWorker:
         asked: Asked = due.rows
         if last:
             asked = self._histories.histories(part.place, part.numbers[mine], last)
-        scores = checked_scores(chosen.predict, asked)
+        answers = checked_answers(chosen.predict, asked, self._router.task)
         now_ms = self._clock.now_ms()
-        answers = self._answers[chosen.definition]
-        yield answers.encode(due, scores, chosen.version, chosen.stage, now_ms)
+        codec = self._answers[chosen.definition]
+        yield codec.encode(due, answers, chosen.version, chosen.stage, now_ms)
 
 
 @dataclass
@@ -307,7 +309,8 @@ def run_inference(
         ConfigurationError: the definition that answers is not declared, or not as the first.
     """
     versions = [definition.version for definition in definitions]
-    router = Router(role, worker, model.prior, load or packaged_models(), versions)
+    loader = load or packaged_models(own_networks(model.network), model.task)
+    router = Router(role, worker, model.prior, loader, versions, model.task)
     control, writer = ControlFollower(bootstrap, topics.models), ControlWriter(bootstrap)
     try:
         router.follow(decode_model_events(control.catch_up()))

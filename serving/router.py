@@ -5,15 +5,15 @@ The worker that uses it asks between two batches, so a version answers whole bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from serving.answers import Asked, Predict, last_of
+from streams.errors import ModelError
 from streams.rollout import Rollout
 from streams.wire import (
     Activated,
@@ -24,9 +24,13 @@ from streams.wire import (
     Stage,
     StageChanged,
 )
+from training.answers import Answers
+from training.networks.tasks import Binary, MultiClass, Task
 
 if TYPE_CHECKING:
     from training.package import Package
+
+_BINARY = Binary()
 
 Role = Literal["inference", "shadow"]
 Loader = Callable[[Registered], Predict]
@@ -68,10 +72,11 @@ class Router:
         prior: float,
         load: Loader,
         definitions: Sequence[int] = (1,),
+        task: Task = _BINARY,
     ) -> None:
         self._role, self._worker, self._load = role, worker, load
         self._definitions = tuple(definitions)
-        self._prior = prior_model(prior)
+        self.task, self._prior = task, prior_model(prior, task)
         self.rollout = Rollout()
         self._lives: dict[int, list[int]] = {}
         self._failed: set[int] = set()
@@ -203,21 +208,38 @@ class Router:
         return self._loaded[version]
 
 
-def prior_model(prior: float) -> Predict:
-    """Return version 0: the same probability for every row."""
+def prior_model(prior: float, task: Task = _BINARY) -> Predict:
+    """Return version 0: the same answer to every row.
 
-    def predict(rows: Asked) -> NDArray[np.float64]:
-        return np.full(len(rows), prior)
+    It is the probability ``prior``; of several classes that all are equally likely; of a regression
+    the mean ``prior``, of which nobody can say how far off it is.
+    """
+
+    def predict(rows: Asked) -> Answers:
+        if isinstance(task, MultiClass):
+            count = len(task.classes)
+            return Answers.of_classes(np.full((len(rows), count), 1 / count))
+        return Answers(np.full(len(rows), prior))
 
     return predict
 
 
-def packaged_models() -> Loader:
-    """Return the loader of model packages; imports torch now, so that no switch waits for it."""
+def packaged_models(allowed: Collection[str] = (), task: Task = _BINARY) -> Loader:
+    """Return the loader of model packages; imports torch now, so that no switch waits for it.
+
+    ``allowed`` are the networks of the user's own that the pipeline file declares: those of a
+    package that names another are not imported. A model of another task than ``task`` is refused.
+    """
     from training.package import load_package
 
     def load(event: Registered) -> Predict:
-        return Packaged(load_package(event.uri, event.sha256))
+        package = load_package(event.uri, event.sha256, allowed)
+        if package.task != task:
+            raise ModelError(
+                f"model {event.version} was trained for {package.task}, and the pipeline file "
+                f"declares {task}: train a model for it"
+            )
+        return Packaged(package)
 
     return load
 
@@ -228,6 +250,6 @@ class Packaged:
     def __init__(self, package: Package) -> None:
         self.last, self._package = package.last, package
 
-    def __call__(self, rows: Asked) -> NDArray[np.float64]:
-        """Return the scores of n rows, or of n histories."""
-        return self._package.predict(rows)
+    def __call__(self, rows: Asked) -> Answers:
+        """Return the answers to n rows, or to n histories."""
+        return self._package.answers(rows)

@@ -27,11 +27,14 @@ class Times(msgspec.Struct, frozen=True):
     predicted_ms: int
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     """One answer (``P.predictions.v1``, ``P.shadow.v1``), keyed by entity.
 
     ``prediction_id`` is a function of (features topic, partition, offset, model version), so that
-    a reader can prove that there is no duplicate. ``score`` is the probability of label 1.
+    a reader can prove that there is no duplicate. ``score`` is the probability of label 1; of
+    several classes that of the most probable one, and ``probabilities`` those of all; of a
+    regression the mean, and ``spread`` its standard deviation, in units of the target. What a task
+    does not have is left out of the record.
     """
 
     prediction_id: str
@@ -44,6 +47,8 @@ class Prediction(msgspec.Struct, frozen=True):
     event_time_ms: int
     source: Source
     times: Times
+    probabilities: dict[str, float] | None = None
+    spread: float | None = None
 
 
 class Window(msgspec.Struct, frozen=True):

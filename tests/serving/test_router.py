@@ -1,9 +1,10 @@
 """Which versions answer, as the control log goes on; no broker."""
 
-from serving.answers import Predict
+from serving.answers import Predict, checked_answers
 from serving.router import Role, Router
 from streams.wire import Activated, DefinitionChanged, ModelEvent, Registered, StageChanged
 from tests.serving.feature_stream import live, load, registered, rows, shadow
+from training.networks.tasks import MultiClass, Regression
 
 
 def router(role: Role = "inference", worker: str = "w0", broken: tuple[int, ...] = ()) -> Router:
@@ -22,7 +23,10 @@ def versions(router: Router) -> list[int]:
 def test_the_prior_answers_until_a_version_is_live() -> None:
     routed = router()
     assert versions(routed) == [0]
-    assert routed.answering[0].predict(rows(0, [1, 2])).tolist() == [0.25, 0.25]
+    assert checked_answers(routed.answering[0].predict, rows(0, [1, 2])).score.tolist() == [
+        0.25,
+        0.25,
+    ]
     assert routed.to_announce({0: 5}) == []
     routed.follow([registered(1)])
     assert versions(routed) == [0]
@@ -145,3 +149,15 @@ def test_a_shadow_of_a_definition_that_is_not_declared_answers_nothing() -> None
     routed = router("shadow")
     routed.follow([registered(1, definition=2), shadow(1, {}), registered(2), shadow(2, {})])
     assert versions(routed) == [2]
+
+
+def test_the_prior_answers_as_the_task_does() -> None:
+    classes = MultiClass(("a", "b", "c", "d"))
+    for task in (classes, Regression()):
+        routed = Router("inference", "w0", 12.5, load, task=task)
+        answers = checked_answers(routed.answering[0].predict, rows(0, [1, 2]), task)
+        if task is classes:
+            assert answers.probabilities is not None
+            assert (answers.probabilities == 0.25).all()
+        else:
+            assert answers.score.tolist() == [12.5, 12.5]

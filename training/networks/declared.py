@@ -128,6 +128,11 @@ def events_seen(network: Network) -> int:
     return 0 if isinstance(network, Tabular) else network.last
 
 
+def own_networks(network: Network) -> tuple[str, ...]:
+    """Return the names of the user's own networks in it, which loading it may import."""
+    return (network.network,) if isinstance(network, Custom) else ()
+
+
 def _check_dropout(dropout: float) -> None:
     if not 0 <= dropout < 1:
         raise DefinitionError(f"dropout={dropout} of the model: a probability in [0, 1)")
