@@ -6,9 +6,9 @@ agent (``torch.distributed.launcher``), job after job, and forks the ranks off a
 that imported everything once and has no threads.
 
 It is spoken to by :class:`training.loop.launch.WarmRanks`, in JSON lines. stdin:
-``{"job", "ranks"}``. stdout: ``{"event": "started"}``, then ``{"event": "finished", "error": null
-or text}``. It ends at the end of stdin, taking running ranks with it, and after ``IDLE_S`` without
-a job.
+``{"job", "ranks", "restarts"}``. stdout: ``{"event": "started"}``, then ``{"event": "finished",
+"error": null or text}``. It ends at the end of stdin, taking running ranks with it, and after
+``IDLE_S`` without a job.
 """
 
 import json
@@ -54,13 +54,16 @@ def serve(answer: Callable[[dict[str, Any]], None], idle_s: float) -> None:
             return
         answer({"event": "started"})
         busy.set()
-        error = run_job(Path(request["job"]), int(request["ranks"]))
+        error = run_job(Path(request["job"]), int(request["ranks"]), int(request["restarts"]))
         busy.clear()
         answer({"event": "finished", "error": error})
 
 
-def run_job(job_file: Path, ranks: int) -> str | None:
-    """Run one job with the elastic agent; return why it failed, or None. Logs go to ranks.log."""
+def run_job(job_file: Path, ranks: int, restarts: int) -> str | None:
+    """Run one job with the elastic agent, which starts dead ranks again; return why it failed.
+
+    Logs go to ranks.log.
+    """
     from torch.distributed.elastic.multiprocessing import (
         DefaultLogsSpecs,
         SignalException,
@@ -79,7 +82,7 @@ def run_job(job_file: Path, ranks: int) -> str | None:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         local_addr="127.0.0.1",
-        max_restarts=0,
+        max_restarts=restarts,
         monitor_interval=MONITOR_INTERVAL_S,
         start_method="forkserver",
         shutdown_timeout=5,

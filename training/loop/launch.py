@@ -1,6 +1,6 @@
 """Starts the ranks of a training run on this machine: with torchrun, cold or kept warm.
 
-:func:`run_ranks` runs torchrun once. :class:`WarmRanks` keeps torchrun's agent in a process that
+:class:`Torchrun` runs torchrun once. :class:`WarmRanks` keeps torchrun's agent in a process that
 has torch imported (:mod:`training.loop.agent`): for whoever trains again and again. Measured on 2
 busy cores, 2 ranks, 60,000 examples: 15 s cold, 2.6 s warm.
 """
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -25,6 +26,7 @@ from training.loop.progress import ProgressReader
 POLL_S = 0.05
 STOP_TIMEOUT_S = 5.0
 LOG_TAIL_BYTES = 3000
+RESTARTS = 2
 
 EpochReport = Callable[[dict[str, float]], None]
 """Is told of each finished epoch: its line in progress.jsonl."""
@@ -47,47 +49,97 @@ class Launcher(Protocol):
         ...
 
 
-def torchrun_command(job_file: Path, ranks: int) -> list[str]:
-    """Return the command line; torchrun picks a free port of the loopback interface."""
-    return [
-        sys.executable, "-m", "torch.distributed.run",
-        "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks),
-        "-m", "training.loop.rank", str(job_file),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Torchrun:
+    """A launcher that runs torchrun once per job.
 
+    A rank that dies takes its group down, and torchrun starts all ranks anew: the run goes on from
+    its last checkpoint, with the ranks that there are then.
 
-def run_ranks(folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on) -> None:
-    """Run the job in ``folder`` with ``ranks`` processes and wait until they end.
-
-    Raises:
-        TrainingError: the ranks failed; it shows the end of their log.
-
-    Whatever ends the wait early (Ctrl-C, an error in ``on_epoch`` or ``check``) ends the ranks too.
+    Args:
+        restarts: so often at most.
+        nodes: how many machines take part, "1" or "MIN:MAX"; each runs this launcher on the same
+            folder, which they share. The run goes on with fewer, and with those that come back.
+        rendezvous: where the machines meet, "host:port" of one of them; needed for several. One
+            machine meets itself on the loopback interface.
     """
-    log_file = folder / "ranks.log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            torchrun_command(folder / "job.json", ranks),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=rank_environment(),
-            start_new_session=True,  # Ctrl-C comes to us alone, and we stop them in order
-        )
-        try:
-            code = _wait(process, _EpochTeller(folder, on_epoch), check)
-        finally:
-            _stop(process)
-    if code:
-        raise _failure(folder, ranks, f"exit status {code}")
+
+    restarts: int = RESTARTS
+    nodes: str = "1"
+    rendezvous: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that machines can meet; raises TrainingError."""
+        if self.nodes != "1" and self.rendezvous is None:
+            raise TrainingError(
+                f"ranks on {self.nodes} machines need a place to meet: give rendezvous='host:port' "
+                "with the address of one of them"
+            )
+
+    def __call__(
+        self, folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on
+    ) -> None:
+        """Run the job in ``folder`` with ``ranks`` processes per machine and wait for their end.
+
+        Raises:
+            TrainingError: the ranks failed; it shows the end of their log.
+
+        Whatever ends the wait early (Ctrl-C, an error in ``on_epoch`` or ``check``) ends the ranks.
+        """
+        here = "" if self.rendezvous is None else f"-{socket.gethostname()}"
+        log_file = folder / f"ranks{here}.log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                self.command(folder / "job.json", ranks),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=rank_environment(loopback=self.rendezvous is None),
+                start_new_session=True,  # Ctrl-C comes to us alone, and we stop them in order
+            )
+            try:
+                code = _wait(process, _EpochTeller(folder, on_epoch), check)
+            finally:
+                _stop(process)
+        if code:
+            raise _failure(log_file, ranks, f"exit status {code}")
+
+    def command(self, job_file: Path, ranks: int) -> list[str]:
+        """Return the command line; on one machine torchrun picks a free port of loopback."""
+        meeting = (
+            ["--standalone", "--local-addr", "127.0.0.1"]
+            if self.rendezvous is None
+            else [
+                "--nnodes", self.nodes, "--rdzv-backend", "c10d",
+                "--rdzv-endpoint", self.rendezvous, "--rdzv-id", run_name(job_file),
+            ]
+        )  # fmt: skip
+        return [
+            sys.executable, "-m", "torch.distributed.run",
+            *meeting, "--nproc-per-node", str(ranks), "--max-restarts", str(self.restarts),
+            "-m", "training.loop.rank", str(job_file),
+        ]  # fmt: skip
+
+
+run_ranks = Torchrun()
+"""The launcher of whoever trains now and then, on this machine."""
+
+
+def run_name(job_file: Path) -> str:
+    """Return the name by which machines know that they run the same job: part of its digest."""
+    try:
+        return str(json.loads(job_file.read_bytes())["digest"])[:16]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{job_file} is not a training job: {error!r}") from error
 
 
 class WarmRanks:
     """A launcher whose process stays between jobs, for up to ``idle_s`` seconds; then it goes,
-    and comes back with the next job. One job at a time."""
+    and comes back with the next job. One job at a time; dead ranks are started again like
+    :class:`Torchrun`'s."""
 
-    def __init__(self, idle_s: float = 300.0) -> None:
-        self._idle_s = idle_s
+    def __init__(self, idle_s: float = 300.0, restarts: int = RESTARTS) -> None:
+        self._idle_s, self._restarts = idle_s, restarts
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -136,7 +188,8 @@ class WarmRanks:
         self, folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on
     ) -> None:
         """Run the job in ``folder``; raises TrainingError where the ranks fail."""
-        request = json.dumps({"job": str(folder / "job.json"), "ranks": ranks}).encode() + b"\n"
+        job = {"job": str(folder / "job.json"), "ranks": ranks, "restarts": self._restarts}
+        request = json.dumps(job).encode() + b"\n"
         tell = _EpochTeller(folder, on_epoch)
 
         def meanwhile() -> None:
@@ -149,12 +202,14 @@ class WarmRanks:
             answer = self._answer(meanwhile)
             tell()
             if answer is None:
-                raise _failure(folder, ranks, f"their agent ended: {self._agent_log()}")
+                raise _failure(
+                    folder / "ranks.log", ranks, f"their agent ended: {self._agent_log()}"
+                )
         except BaseException:
             self.close()
             raise
         if answer["error"]:
-            raise _failure(folder, ranks, str(answer["error"]))
+            raise _failure(folder / "ranks.log", ranks, str(answer["error"]))
 
     def _begins(self, request: bytes, check: Check) -> bool:
         """Hand over a request; False where the process, idle for too long, ended just then."""
@@ -203,8 +258,8 @@ class _EpochTeller:
                 self._on_epoch(line)
 
 
-def rank_environment() -> dict[str, str]:
-    """Return the environment of torchrun and its ranks: one thread each, loopback only."""
+def rank_environment(*, loopback: bool = True) -> dict[str, str]:
+    """Return the environment of torchrun and its ranks: one thread each, loopback as a rule."""
     project = str(Path(__file__).resolve().parents[2])
     paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
@@ -212,11 +267,14 @@ def rank_environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
+        # A store per attempt: in one that outlives them (torch 2.15's default) ranks that are
+        # started again find the addresses of the dead.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
     }
-    loopback = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
-    if loopback:
-        environment.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
+    interfaces = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    if loopback and interfaces:
+        environment.setdefault("GLOO_SOCKET_IFNAME", interfaces[0])
     return environment
 
 
@@ -243,8 +301,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _failure(folder: Path, ranks: int, why: str) -> TrainingError:
-    log_file = folder / "ranks.log"
+def _failure(log_file: Path, ranks: int, why: str) -> TrainingError:
     log = log_file.read_bytes() if log_file.exists() else b""
     tail = log[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
     return TrainingError(

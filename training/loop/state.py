@@ -40,7 +40,7 @@ class State:
         for name, tensor in self.module.state_dict().items():
             yield "network", name, local(tensor)
         for name, parameter in self.module.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in sorted(self.optimizer.state.get(parameter, {}).items()):
                 yield f"optimizer/{key}", name, local(value)
         if self.average is not None:
             for name, tensor in self.average.sums.items():

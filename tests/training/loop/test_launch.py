@@ -9,7 +9,7 @@ import pytest
 
 from streams.errors import TrainingError
 from tests.training.learnable import write
-from training.loop.launch import WarmRanks, rank_environment, run_ranks, torchrun_command
+from training.loop.launch import Torchrun, WarmRanks, rank_environment, run_ranks
 from training.loop.rank import main
 from training.loop.run_folder import RankResult, read_result
 
@@ -20,7 +20,7 @@ class StopNowError(Exception):
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[WarmRanks]:
-    with WarmRanks() as ranks:
+    with WarmRanks(restarts=0) as ranks:
         yield ranks
 
 
@@ -92,7 +92,7 @@ def test_a_failing_rank_is_shown_with_its_log(tmp_path: Path, warm: WarmRanks) -
 
 def test_torchrun_that_fails_is_shown_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"1 training ranks failed(.|\n)*not a training job"):
-        run_ranks(tmp_path, 1, lambda _: None)
+        Torchrun(restarts=0)(tmp_path, 1, lambda _: None)
 
 
 def test_an_agent_that_dies_is_an_error_not_a_hang_and_leaves_no_ranks(
@@ -118,9 +118,23 @@ def test_an_agent_that_dies_is_an_error_not_a_hang_and_leaves_no_ranks(
 
 
 def test_the_command_is_torchruns_on_the_loopback_interface(tmp_path: Path) -> None:
-    command = torchrun_command(tmp_path / "job.json", 3)
+    command = run_ranks.command(tmp_path / "job.json", 3)
     assert command[1:3] == ["-m", "torch.distributed.run"]
     assert "--standalone" in command
+    assert command[command.index("--max-restarts") + 1] == "2"
     environment = rank_environment()
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["GLOO_SOCKET_IFNAME"].startswith("lo")
+
+
+def test_machines_of_a_cluster_meet_where_they_are_told(tmp_path: Path) -> None:
+    job = write(tmp_path)
+    cluster = Torchrun(restarts=3, nodes="1:4", rendezvous="node-0:29400")
+    command = cluster.command(tmp_path / "job.json", 8)
+    assert "--standalone" not in command
+    assert command[command.index("--nnodes") + 1] == "1:4"
+    assert command[command.index("--rdzv-endpoint") + 1] == "node-0:29400"
+    assert command[command.index("--rdzv-id") + 1] == job.digest[:16]
+    assert "GLOO_SOCKET_IFNAME" not in rank_environment(loopback=False)
+    with pytest.raises(TrainingError, match="need a place to meet"):
+        Torchrun(nodes="2")
