@@ -15,6 +15,7 @@ from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
 from kappa.cli.gc import gc
 from kappa.cli.history import history
+from kappa.cli.models import models
 from kappa.cli.plan import plan
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
@@ -39,6 +40,7 @@ for _command in (
     audit, plan, schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
 from kappa.cli.rebuild import version_of
+from kappa.cli.remaking import train_again
 
 if TYPE_CHECKING:
     from features.definition import Definition
@@ -53,11 +55,23 @@ def train(
             "`kappa cutover` can put it live. Default: the first declared; nothing is registered.",
         ),
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Make the model of this manifest.json again: its ranges, declarations, seed and "
+            "ranks; status 1 where it comes out another. Takes no other option but -p and --json.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
     ] = False,
 ) -> None:
     """Train a model on the log; it is written to disk and judged, but not put live."""
+    if manifest is not None:
+        _refuse_beside_manifest(until, ranks, warm, window, definition)
+        train_again(pipeline, manifest, as_json)
+        return
     from uuid import uuid4
 
     from rich.console import Console
@@ -108,6 +122,16 @@ def train(
         typer.echo(json.dumps(_result(trained, verdict, version)))
     else:
         _print(trained, verdict, version)
+
+
+def _refuse_beside_manifest(*options: object) -> None:
+    from streams.errors import ConfigurationError
+
+    if any(option is not None for option in options):
+        raise ConfigurationError(
+            "--manifest says all that decides the model: leave --until, --ranks, --warm, --full, "
+            "--window and --definition out"
+        )
 
 
 def cutoff_of(context: Context, features: "Definition | None", until: datetime | None) -> int:

@@ -69,6 +69,9 @@ class Wanted(Protocol):
     @property
     def ranks(self) -> int: ...
 
+    @property
+    def ranges(self) -> Ranges | None: ...
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -81,7 +84,6 @@ class TrainingData:
 def read_training_data(
     job: Wanted,
     progress: Progress = lambda _: None,
-    ranges: Ranges | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> TrainingData:
     """Return the examples that ``job`` may learn from, and the manifest.
@@ -89,7 +91,6 @@ def read_training_data(
     Args:
         job: what is wanted.
         progress: is told what happens.
-        ranges: of the features and labels topics, exactly these; None for what the cut-off allows.
         check: is called all the time; what it raises ends the work.
 
     Raises:
@@ -106,8 +107,7 @@ def read_training_data(
     labels = SegmentStore(
         job.bootstrap, job.home, LabelDecoder(topics.labels, job.labels, job.model.task)
     )
-    if ranges is None:
-        ranges = _ranges(job, features, labels, progress, check)
+    ranges = job.ranges or _ranges(job, features, labels, progress, check)
     examples = _examples(job, features, labels, ranges, progress, check)
     if examples.counts["invalid_labels"]:
         progress(f"{examples.counts['invalid_labels']:,} labels can't be used and are left out")

@@ -21,7 +21,7 @@ from streams.errors import TrainingError
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from training.dataset.manifest import manifest_id
-from training.dataset.reading import TrainingData, read_training_data
+from training.dataset.reading import Ranges, TrainingData, read_training_data
 from training.loop.launch import Check, Launcher, go_on, run_ranks
 from training.retraining.comparison import Comparison
 from training.retraining.contest import contest
@@ -45,7 +45,8 @@ class TrainingJob:
     ``cutoff_ms`` (milliseconds since the epoch): events before it and labels known by then count.
     ``home`` is the pipeline's folder of state. ``command_id`` is what asked for the run. ``live``
     is the model that answers now: what the new one is compared with, and what a warm start goes on
-    from; None for none, and then every start is a full one.
+    from; None for none, and then every start is a full one. ``ranges`` are exactly what is read, of
+    a model that is made again; None for what the cut-off allows.
     """
 
     bootstrap: str
@@ -60,6 +61,7 @@ class TrainingJob:
     command_id: str
     ranks: int
     live: Predecessor | None = None
+    ranges: Ranges | None = None
 
     @property
     def since_ms(self) -> int | None:
@@ -104,8 +106,7 @@ def run_training(
         BrokerError: Kafka fails.
         StateError: the features topic holds foreign records.
     """
-    data = read_training_data(job, progress)
-    check()
+    data = read_training_data(job, progress, check)
     initial = _initial(job, data, progress)
     parent = job.live.to_manifest() if job.live is not None and initial is not None else None
     manifest = {**data.manifest, "parent": parent}
