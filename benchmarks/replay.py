@@ -4,9 +4,10 @@
 
 Feature records (JSON, six features, four partitions) and their labels are read the way a training
 reads them: first from Kafka, which decodes them and writes the segments, then from the segments,
-memory-mapped and checked; then everything that a training does before it fits: both topics from
-segments, the join point in time, the digest and the split. A core's rate is records divided by the
-processor seconds (all threads) of this process; the broker's own are not counted.
+memory-mapped and checked; then what a training does before it fits: the join point in time into a
+set of examples on disk, opening such a set, encoding it into the arrays that the ranks map, and
+the batches of an epoch. A core's rate is records divided by the processor seconds (all threads) of
+this process; the broker's own are not counted.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -34,13 +34,21 @@ from streams.replay import offset_bounds, read_ranges
 from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, ensure_topics
+from training.dataset.build_examples import Bounds, build_examples
 from training.dataset.columns import FeatureDecoder, LabelDecoder
-from training.dataset.join import digest, join, prepare
+from training.dataset.encoded import write_slices
+from training.dataset.encoding import Encoding
+from training.dataset.example_set import ExampleSet
+from training.dataset.examples import SliceArrays
+from training.dataset.order import EpochOrder
+from training.dataset.prepared import prepare
 from training.dataset.segments import SegmentStore
+from training.spec import Model
 
 PARTITIONS = 4
 START_MS = 1_700_000_000_000
-GOAL_PER_CORE = 250_000
+BATCH = 4096
+GOALS = {"kafka_to_columns_per_core": 250_000, "segments_to_columns_per_core": 5_000_000}
 
 
 class Payment(msgspec.Struct):
@@ -94,8 +102,7 @@ def main() -> None:
         finally:
             if broker is not None:
                 broker.stop()
-    goals = {"kafka_to_columns_per_core": GOAL_PER_CORE}
-    report("Replay: feature records per second of one core", figures, goals, PACKAGES, options.json)
+    report("Replay: feature records per second of one core", figures, GOALS, PACKAGES, options.json)
 
 
 def measure(bootstrap: str, home: Path, events: int) -> dict[str, int]:
@@ -111,22 +118,44 @@ def measure(bootstrap: str, home: Path, events: int) -> dict[str, int]:
     def client_alone() -> int:
         return sum(len(batch) for batch in read_ranges(bootstrap, topics.features, ranges))
 
-    def columns(name: str = "home") -> Any:
-        return SegmentStore(bootstrap, home / name, features).read(ranges)
+    def columns(name: str = "home") -> int:
+        tables = SegmentStore(bootstrap, home / name, features).tables(ranges)
+        return sum(table.num_rows for table in tables)
 
-    def training_data() -> str:
-        known = SegmentStore(bootstrap, home / "home", labels).read(label_ranges)
+    def examples() -> ExampleSet:
         cutoff_ms = START_MS + 10 * events
-        joined = join(columns(), known, cutoff_ms=cutoff_ms, label_cutoff_ms=cutoff_ms)
-        prepare(joined, 0.15)
-        return digest(joined)
+        return build_examples(
+            home / "examples",
+            features.schema,
+            SegmentStore(bootstrap, home / "home", labels).tables(label_ranges),
+            SegmentStore(bootstrap, home / "home", features).tables(ranges),
+            Bounds(None, cutoff_ms, cutoff_ms),
+        )
 
     columns("warm-up")  # the broker's page cache and what is imported at first use
     rates = {"kafka_client_alone": per_core(client_alone, events)}
     rates["kafka_to_columns"] = per_core(columns, events)
     rates["segments_to_columns"] = per_core(columns, events)
-    training_data()  # the labels' segments are made here
-    rates["segments_to_training_data"] = per_core(training_data, events)
+    prepared = prepare(examples(), 0.15)  # makes the labels' segments, and compiles
+    rates["segments_to_examples"] = per_core(examples, events)
+    rates["examples_opened_and_checked"] = per_core(
+        lambda: ExampleSet.open(home / "examples"), events
+    )
+    encoding = Encoding.fit(prepared.numeric_names, prepared.category_names, prepared.train)
+
+    def encoded() -> None:
+        write_slices(home / "run", prepared, encoding, Model(), 7)
+
+    rates["examples_to_arrays"] = per_core(encoded, events)
+    train = SliceArrays.open(home / "run", "train")
+
+    def epoch() -> None:
+        order = EpochOrder(len(train), BATCH, 7, 0)
+        for step in range(order.steps):
+            train.batch(order.batch(step))
+
+    epoch()
+    rates["arrays_to_batches"] = per_core(epoch, len(train))
     return {**{f"{name}_per_core": rate for name, rate in rates.items()}, "events": events}
 
 
