@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from training.networks.declared import Custom, Experts, Tabular, Transformer
     from training.networks.tasks import Binary, MultiClass, Regression
     from training.parallel.declared import Parallel
+    from training.retraining.space import Space
     from training.spec import Model, Training
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "Rate",
     "Ratio",
     "Regression",
+    "Space",
     "Std",
     "Sum",
     "Tabular",
@@ -104,6 +106,7 @@ _NAMES = {
     "training.networks.declared": "Custom Experts Tabular Transformer",
     "training.networks.tasks": "Binary MultiClass Regression",
     "training.parallel.declared": "Parallel",
+    "training.retraining.space": "Space",
     "training.spec": "Model Training",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}

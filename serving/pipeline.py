@@ -13,6 +13,7 @@ from streams.errors import DefinitionError
 from streams.recording import Generator, Reader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, TopicSpec
+from training.retraining.space import Space
 from training.spec import Model, Training
 
 _NAME = re.compile(r"[a-z0-9_]+")  # it becomes part of the names of topics, groups and folders
@@ -51,6 +52,7 @@ class Pipeline:
             ``definitions``.
         model: the network.
         training: when and on what it is trained.
+        search: what ``kappa tune`` tries.
         monitors: what raises alerts.
         step: how much event time passes between two scheduling points: windows of the monitors
             close and the schedule is looked at every ``step``.
@@ -72,6 +74,7 @@ class Pipeline:
     baseline: str | None = None
     read: Reader | None = None
     generate: Generator | None = None
+    search: Space = field(default_factory=Space)
     definitions: tuple[Definition, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from kappa.cli.replay import replay
 from kappa.cli.retrain import retrain
 from kappa.cli.schema import schema
 from kappa.cli.train import train
+from kappa.cli.tune import tune
 from kappa.cli.up import up
 from kappa.cli.worker import worker
 from streams.errors import KappaError
@@ -36,8 +37,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, retrain, replay, diff, cutover, gc, history, predictions, alerts,
-    audit, plan, schema, doctor, worker,
+    demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predictions,
+    alerts, audit, plan, schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")

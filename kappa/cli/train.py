@@ -149,11 +149,15 @@ def cutoff_of(context: Context, features: "Definition | None", until: datetime |
     declared = context.pipeline
     if until is not None:
         return int(until.replace(tzinfo=ZoneInfo(declared.timezone)).timestamp() * 1000)
-    if features is None:
-        version = _rollout(context).cutovers.definition
-        features = declared.features if version is None else declared.definition(version)
-    topics = declared.topics_of(features)
+    topics = declared.topics_of(features or live_definition(context))
     return newest_time_ms(context.bootstrap, topics, declared.events.partitions) + 1
+
+
+def live_definition(context: Context) -> "Definition":
+    """Return the definition that answers now: the first, until a cut-over."""
+    version = _rollout(context).cutovers.definition
+    declared = context.pipeline
+    return declared.features if version is None else declared.definition(version)
 
 
 def _rollout(context: Context) -> "Rollout":

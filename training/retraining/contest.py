@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
-from training.dataset.encoding import Encoding
 from training.dataset.prepared import Examples, PreparedData
 from training.networks.declared import Custom, Network
 from training.package import load_package, load_parts
+from training.retraining.answered_rows import rows_for
 from training.retraining.comparison import MINIMUM, Comparison, Losses, compare, out_of_fold
 from training.retraining.fit import Fitted
 from training.retraining.predecessor import Predecessor
@@ -35,59 +35,43 @@ def contest(champion: Predecessor | None, prepared: PreparedData, fitted: Fitted
         return Comparison(champion.version, not_compared=why)
 
 
+def losses_of(
+    package: str, sha256: str | None, network: Network, prepared: PreparedData, examples: Examples
+) -> dict[str, Losses]:
+    """Return name → losses (n,) of what the model in ``package`` answers to ``examples``.
+
+    Args:
+        package: its path or file: URI.
+        sha256: of the package, or None.
+        network: what the pipeline file declares; one of the user's own may then be imported.
+        prepared: where the examples are from.
+        examples: some of its examples.
+
+    Raises:
+        ModelError: the model can't be loaded, or reads other features.
+    """
+    parts = load_parts(package, sha256)
+    rows = rows_for(parts.encoding, parts.shape.last, prepared, examples)
+    own = (network.network,) if isinstance(network, Custom) else ()
+    answers = load_package(package, sha256, own).answers(rows)
+    return losses(parts.task, answers, examples.targets)
+
+
 def _contest(champion: Predecessor, prepared: PreparedData, fitted: Fitted) -> Comparison:
     parts = load_parts(champion.uri, champion.sha256)
-    difference = _differs(parts.encoding, prepared)
     if parts.task != fitted.task:
-        difference = f"it is for {parts.task}, the new one for {fitted.task}"
-    if difference is not None:
-        why = f"model {champion.version}: {difference}"
-        return Comparison(champion.version, not_compared=why)
+        raise ModelError(f"it is for {parts.task}, the new one for {fitted.task}")
     slice_ = prepared.validation
     later = np.flatnonzero(slice_.event_times_ms >= int(parts.manifest["cutoff_ms"]))
     times = slice_.event_times_ms[later]
     if len(later) < MINIMUM:
         return compare(champion.version, {}, times)
-    rows = _in_order_of(parts.encoding, prepared, _taken(slice_, later))
-    package = load_package(champion.uri, champion.sha256, _own(fitted.shape.network))
-    of_champion = losses(fitted.task, package.answers(rows), slice_.targets[later])
+    of_champion = losses_of(
+        champion.uri, champion.sha256, fitted.shape.network, prepared, slice_.some(later)
+    )
     of_challenger = out_of_fold(fitted.outputs, slice_.targets, functools.partial(_judged, fitted))
     scores = {name: (of_champion[name], of_challenger[name][later]) for name in of_champion}
     return compare(champion.version, scores, times)
-
-
-def _differs(encoding: Encoding, prepared: PreparedData) -> str | None:
-    for kind, theirs, ours in (
-        ("numeric", encoding.numeric_names, prepared.numeric_names),
-        ("category", encoding.category_names, prepared.category_names),
-    ):
-        if set(theirs) != set(ours):
-            return (
-                f"it reads the {kind} features {', '.join(sorted(theirs)) or 'none'}, the new one "
-                f"{', '.join(sorted(ours)) or 'none'}"
-            )
-    return None
-
-
-def _taken(examples: Examples, rows: NDArray[np.intp]) -> Examples:
-    return Examples(
-        examples.numeric[rows],
-        [[column[i] for i in rows] for column in examples.categories],
-        examples.targets[rows],
-        examples.event_times_ms[rows],
-    )
-
-
-def _in_order_of(encoding: Encoding, prepared: PreparedData, rows: Examples) -> Examples:
-    """Return the rows with the columns in the order in which ``encoding`` has them."""
-    numeric = [list(prepared.numeric_names).index(name) for name in encoding.numeric_names]
-    category = [list(prepared.category_names).index(name) for name in encoding.category_names]
-    return Examples(
-        rows.numeric[:, numeric],
-        [rows.categories[i] for i in category],
-        rows.targets,
-        rows.event_times_ms,
-    )
 
 
 def _judged(
@@ -99,8 +83,3 @@ def _judged(
 ) -> dict[str, Losses]:
     calibration = fitted.calibration.refit(fitted_outputs, fitted_targets)
     return losses(fitted.task, calibration.answers(outputs), targets)
-
-
-def _own(network: Network) -> tuple[str, ...]:
-    """Return the network of the user's own that the pipeline declares, which may be imported."""
-    return (network.network,) if isinstance(network, Custom) else ()

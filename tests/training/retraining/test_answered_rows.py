@@ -38,7 +38,7 @@ def test_columns_come_in_the_order_of_the_model() -> None:
 def test_a_model_of_other_features_is_told(
     numeric: tuple[str, ...], category: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ModelError, match="it reads the (numeric|category) features"):
+    with pytest.raises(ModelError, match=r"it reads the (numeric|category) features"):
         rows_for(encoding(numeric, category), 0, PREPARED, EXAMPLES)
 
 
