@@ -15,6 +15,7 @@ from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
 from kappa.cli.gc import gc
 from kappa.cli.history import history
+from kappa.cli.lab import lab
 from kappa.cli.models import models
 from kappa.cli.plan import plan
 from kappa.cli.predictions import predictions
@@ -38,10 +39,12 @@ app = typer.Typer(
 
 for _command in (
     demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predictions,
-    alerts, audit, plan, schema, doctor, worker,
+    alerts, audit, schema, doctor, worker,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")
+app.add_typer(plan, name="plan")
+app.add_typer(lab, name="lab")
 
 
 def main() -> None:

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption
+from kappa.cli.plan_training import training
 
 if TYPE_CHECKING:
     from features.definition import Definition
     from serving.pipeline import Pipeline
 
+plan = typer.Typer(invoke_without_command=True)
+plan.command("training")(training)
 
-def plan(
+
+@plan.callback()
+def stages(
+    called: typer.Context,
     pipeline: PipelineOption = DEFAULT_PIPELINE,
     entities: Annotated[
         int, typer.Option(min=0, help="Entities of each key that are remembered at a time.")
@@ -28,10 +34,12 @@ def plan(
     ] = False,
 ) -> None:
     """Print the stages of each definition, what they read and write, and their memory."""
+    if called.invoked_subcommand is not None:
+        return
     from kappa.loading import load_pipeline
 
     declared = load_pipeline(pipeline)
-    stages = [row for d in declared.definitions for row in _stages(declared, d)]
+    planned = [row for d in declared.definitions for row in _stages(declared, d)]
     memory = [
         {
             "definition": d.version,
@@ -42,9 +50,9 @@ def plan(
     ]
     if as_json:
         topics = [{"topic": s.name, "partitions": s.partitions} for s in declared.topic_specs]
-        typer.echo(json.dumps({"stages": stages, "memory": memory, "topics": topics}))
+        typer.echo(json.dumps({"stages": planned, "memory": memory, "topics": topics}))
         return
-    _print(declared, stages, memory, entities)
+    _print(declared, planned, memory, entities)
 
 
 def _stages(pipeline: "Pipeline", definition: "Definition") -> list[dict[str, Any]]:

@@ -38,18 +38,22 @@ def entry(what: str) -> Entry:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--out", type=Path, help="folder for the report and its charts")
     given = parser.parse_args()
-    gpus = gpu_count()
     return Entry(
-        full=is_full(given.full, given.small, gpus),
-        ranks=max(1, given.ranks or gpus or CPU_RANKS),
+        full=is_full(True if given.full else False if given.small else None),
+        ranks=default_ranks(given.ranks),
         as_json=given.json,
         out=given.out,
     )
 
 
-def is_full(full: bool, small: bool, gpus: int) -> bool:
-    """Return whether full sizes are run: where asked for, or on GPUs unless small ones are."""
-    return full or (gpus > 0 and not small)
+def is_full(wanted: bool | None) -> bool:
+    """Return whether full sizes are run: as wanted, or where there is a GPU."""
+    return gpu_count() > 0 if wanted is None else wanted
+
+
+def default_ranks(wanted: int | None) -> int:
+    """Return how many ranks are run at most: as wanted, or one per GPU, or two on a CPU."""
+    return max(1, wanted or gpu_count() or CPU_RANKS)
 
 
 def gpu_count() -> int:

@@ -19,6 +19,7 @@ from training.networks.declared import Transformer
 from training.networks.shape import Shape
 
 NAMES = {"gpipe": "GPipe", "1f1b": "1F1B"}
+FULL_SHAPE = Shape(96, (1000, 100), Transformer(last=512, width=1024, layers=24, heads=16))
 DRAWN = 8
 """Micro-batches of the timeline: few enough to be seen."""
 
@@ -49,9 +50,8 @@ def pipeline(full: bool, ranks: int) -> PipelineLab:
     stages = max(CPU_RANKS, ranks)
     several = tuple(stages * factor for factor in (1, 2, 4, 8))
     if full:
-        shape = Shape(96, (1000, 100), Transformer(last=512, width=1024, layers=24, heads=16))
         name = "Transformer of 24 layers, width 1024, 512 events"
-        return PipelineLab(network(shape), name, stages, several, 8, 5)
+        return PipelineLab(network(FULL_SHAPE), name, stages, several, 8, 5)
     shape = Shape(12, (50,), Transformer(last=32, width=64, layers=24, heads=4))
     name = "Transformer of 24 layers, width 64, 32 events: a small size, for CPUs"
     return PipelineLab(network(shape), name, stages, several, 4, 5)

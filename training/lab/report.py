@@ -88,10 +88,17 @@ class Report:
 
 
 def megabytes(nbytes: float) -> str:
-    """Return bytes as text, in MB or GB."""
-    return f"{nbytes / 1e9:,.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.1f} MB"
+    """Return bytes as text, in kB, MB or GB.
+
+    >>> megabytes(25_557_032 * 4)
+    '102.2 MB'
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if nbytes >= size:
+            return f"{nbytes / size:,.1f} {unit}"
+    return f"{nbytes / 1e3:,.1f} kB"
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time as text."""
-    return f"{seconds * 1000:,.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.0f} µs"
+    """Return a time as text, in microseconds or milliseconds."""
+    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.3g} µs"
