@@ -38,6 +38,7 @@ from training.retraining.commanded import job_of
 from training.retraining.job import Progress, TrainedModel, TrainingJob, run_training
 from training.retraining.triggers import WallSchedule
 from training.spec import Model, Training
+from training.tracking.following import RolloutWatch
 from training.tracking.runs import Tracker, default_folder
 
 POLL_S = 0.1
@@ -241,8 +242,8 @@ def run_trainer(
     )  # fmt: skip
     tracker = Tracker(tracking_uri, default_folder(home), topics.name)
     try:
-        with WarmRanks() as ranks_kept:
-            train = functools.partial(run_training, launch=ranks_kept)
+        with WarmRanks() as kept, RolloutWatch(bootstrap, topics.models, tracker.mirror):
+            train = functools.partial(run_training, launch=tracker.observing(kept))
             Trainer(job, tracker, train, definitions).run(stop)
     finally:
         tracker.close()

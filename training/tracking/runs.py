@@ -2,7 +2,8 @@
 
 MLflow is a view for people: the control log decides what is live. So everything here happens in
 one background thread (importing MLflow takes 3 s, making its database as long again), and where
-it fails a warning is logged and the model goes its way.
+it fails a warning is logged and the model goes its way. While a training runs, its figures and the
+machine's come from a watch (:mod:`training.tracking.live`), gathered and written in one go.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from streams.rollout import Rollout
+from training.loop.launch import Launcher
+from training.tracking.live import Figure, Sink, watched
+from training.tracking.mirror import RegistryMirror, VersionTags, ensure_version
 
 if TYPE_CHECKING:
     from training.retraining.job import TrainedModel
@@ -32,12 +39,25 @@ QUIET = {
 _LOG = structlog.get_logger()
 
 
+Work = Callable[[], str | None] | Callable[[], None]
+
+MOST_AT_ONCE = 1000
+"""Metrics in one request of MLflow's."""
+
+MOST_WAITING = 50_000
+"""Figures that wait for MLflow at most; beyond, the oldest are given up."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run that was begun; its id may still be on the way."""
+    """A run that was begun; its id may still be on the way.
+
+    ``told`` are the epochs whose figures were written while it ran.
+    """
 
     name: str
     found: Future[str | None]
+    told: set[int] = field(default_factory=set)
 
     def id_within(self, timeout_s: float) -> str | None:
         """Return MLflow's id of the run, or None where it failed or takes longer."""
@@ -61,28 +81,51 @@ class Tracker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
         self._experiment = ""
         self._client: Any = None
+        self._current: Run | None = None
+        self._mirror = RegistryMirror(
+            lambda work: self._submit("mirroring the rollout", work),
+            lambda: self._client,
+            pipeline,
+        )
         self._submit("opening MLflow", self._open)
 
     def begin(self, name: str, tags: Mapping[str, str]) -> Run:
-        """Begin a run; does not wait for MLflow."""
-        return Run(name, self._submit("beginning a run", lambda: self._begin(name, dict(tags))))
+        """Begin a run, that of the trainings that are launched from now on; does not wait."""
+        found = self._submit("beginning a run", lambda: self._begin(name, dict(tags)))
+        self._current = run = Run(name, found)
+        return run
+
+    def observing(self, launch: Launcher) -> Launcher:
+        """Return ``launch`` with its progress and the machine's figures written while it runs."""
+        return watched(launch, self._sink, self._folder)
+
+    def mirror(self, rollout: Rollout) -> None:
+        """Bring the registry's versions, tags and aliases to what ``rollout`` says; does not wait.
+
+        What stands there already is left alone, so it can be called as often as one likes.
+        """
+        self._mirror.tell(rollout)
 
     def finish(self, run: Run, trained: TrainedModel, version: int | None) -> None:
         """Write parameters, metrics, manifest and package of a run; does not wait for MLflow.
 
         ``version`` is the pipeline's version of the model, or None where the gate refused it.
         """
+        self._ended(run)
         self._submit("writing a run", lambda: self._finish(run, trained, version))
 
     def fail(self, run: Run, reason: str) -> None:
         """Mark a run as failed; does not wait for MLflow."""
+        self._ended(run)
         self._submit("ending a run", lambda: self._fail(run, reason))
 
     def close(self) -> None:
         """Wait until everything is written."""
         self._thread.shutdown(wait=True)
 
-    def _submit(self, doing: str, work: Callable[[], str | None]) -> Future[str | None]:
+    def _submit(
+        self, doing: str, work: Callable[[], str | None] | Callable[[], None]
+    ) -> Future[str | None]:
         def guarded() -> str | None:
             try:
                 return work()
@@ -92,6 +135,45 @@ class Tracker:
                 return None
 
         return self._thread.submit(guarded)
+
+    def _ended(self, run: Run) -> None:
+        if self._current is run:
+            self._current = None
+
+    def _sink(self) -> Sink | None:
+        """Return what takes the figures of the run that was begun last."""
+        run = self._current
+        if run is None:
+            return None
+
+        lock, waiting = Lock(), list[Figure]()
+
+        def take(figures: list[Figure]) -> None:
+            with lock:
+                is_due = not waiting  # else a writing is on its way
+                waiting.extend(figures)
+                del waiting[:-MOST_WAITING]
+            if is_due:
+                self._submit("writing live metrics", write)
+
+        def write() -> None:
+            with lock:
+                figures = waiting.copy()
+                waiting.clear()
+            run_id = run.found.result()
+            if run_id is not None:
+                self._write(run_id, figures)
+                run.told.update(f.step for f in figures if f.name == "validation_loss")
+
+        return take
+
+    def _write(self, run_id: str, figures: list[Figure]) -> None:
+        from mlflow.entities import Metric
+
+        finite = [Metric(f.name, f.value, f.time_ms, f.step)
+                  for f in figures if math.isfinite(f.value)]  # fmt: skip
+        for start in range(0, len(finite), MOST_AT_ONCE):
+            self._client.log_batch(run_id, metrics=finite[start : start + MOST_AT_ONCE])
 
     def _open(self) -> None:
         for name, value in QUIET.items():
@@ -117,26 +199,35 @@ class Tracker:
     def _begin(self, name: str, tags: dict[str, str]) -> str | None:
         if self._client is None:
             return None
+        self._end_left_behind(name)
         return str(self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
 
+    def _end_left_behind(self, name: str) -> None:
+        """End the runs of the same name whose trainer was killed."""
+        quoted = name.replace("'", "")
+        left = f"attributes.run_name = '{quoted}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment], left):
+            self._client.set_terminated(run.info.run_id, "KILLED")
+
     def _finish(self, run: Run, trained: TrainedModel, version: int | None) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Param
 
         run_id = run.found.result()
         if run_id is None:
             return
         client, cutoff_ms = self._client, int(trained.manifest["cutoff_ms"])
         params = [Param(key, value) for key, value in parameters(trained.manifest).items()]
-        metrics = [
-            Metric(key, value, cutoff_ms, step) for key, value, step in epoch_metrics(trained)
-        ]
-        client.log_batch(run_id, metrics=metrics, params=params)
+        client.log_batch(run_id, params=params)
+        metrics = [*final_metrics(trained), *epoch_metrics(trained, run.told)]
+        self._write(run_id, [Figure(name, value, step, cutoff_ms) for name, value, step in metrics])
         client.log_artifacts(run_id, str(trained.package), "package")
         client.log_text(run_id, json.dumps(trained.manifest, indent=2), "manifest.json")
+        if trained.comparison is not None:
+            told = json.dumps(trained.comparison.to_json(), indent=2)
+            client.log_text(run_id, told, "comparison.json")
         if version is not None:
-            tags = {"kappa.version": str(version), "kappa.sha256": trained.sha256}
-            source = f"runs:/{run_id}/package"
-            client.create_model_version(self._pipeline, source, run_id, tags=tags)
+            tags = VersionTags(version, trained.sha256, trained.definition)
+            ensure_version(client, self._pipeline, tags, f"runs:/{run_id}/package", run_id)
         client.set_terminated(run_id)
 
     def _fail(self, run: Run, reason: str) -> None:
@@ -163,13 +254,23 @@ def parameters(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in flat.items()}
 
 
-def epoch_metrics(trained: TrainedModel) -> list[tuple[str, float, int]]:
-    """Return (name, value, step): the validation metrics, and each epoch's figures."""
-    final = [(name, float(value), 0) for name, value in trained.metrics.items()]
-    by_epoch = [
-        (name, float(value), int(line["epoch"]))
-        for line in trained.history
-        for name, value in line.items()
-        if name != "epoch"
-    ]
-    return [item for item in final + by_epoch if math.isfinite(item[1])]
+def final_metrics(trained: TrainedModel) -> Iterator[tuple[str, float, int]]:
+    """Yield (name, value, step) of the validation metrics, and of the comparison's differences."""
+    for name, value in trained.metrics.items():
+        yield name, float(value), 0
+    comparison = trained.comparison
+    for name, paired in ({} if comparison is None else comparison.scores).items():
+        difference = paired.difference
+        for part in ("mean", "low", "high"):
+            yield f"against_live/{name}_difference_{part}", getattr(difference, part), 0
+
+
+def epoch_metrics(
+    trained: TrainedModel, told: set[int] | frozenset[int] = frozenset()
+) -> Iterator[tuple[str, float, int]]:
+    """Yield (name, value, step) of each epoch's figures, those of ``told`` left out."""
+    for line in trained.history:
+        if int(line["epoch"]) not in told:
+            for name, value in line.items():
+                if name != "epoch":
+                    yield name, float(value), int(line["epoch"])
