@@ -136,7 +136,7 @@ def test_what_was_asked_and_not_confirmed_leaves_no_trace() -> None:
 
 
 def test_a_snapshot_goes_on_as_if_nothing_had_happened() -> None:
-    rows = log(3000, entities=50, seed=7, repeats=True)
+    rows = log(3000, entities=600, seed=7, repeats=True)  # few have as many as are kept
     events = EntityEvents(2, 1, 7)
     first = taken(events, rows, [*boundaries(1700, 8)], 7)
     events.look(cut(rows, 1700, 1900))  # not confirmed: no part of it

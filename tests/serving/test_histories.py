@@ -1,5 +1,7 @@
 """Models that see an entity's last events, on a real broker: the same answer whatever happens."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ import serving.histories
 from serving.stretches import Outgoing, Place, Position
 from serving.transaction import TransactionalHop
 from streams.batch import LogBatch
-from streams.replay import read_ranges
+from streams.replay import offset_bounds, read_ranges
 from streams.topics import Topics
 from streams.wire import Activated, DefinitionChanged
 from tests.serving.feature_stream import (
@@ -41,6 +43,7 @@ from tests.serving.history_stream import (
 )
 
 pytestmark = pytest.mark.broker
+WORKER = Path(__file__).with_name("killable_history_worker.py")
 
 
 @pytest.fixture
@@ -77,6 +80,29 @@ def test_answers_are_those_of_the_log_over_restarts_and_two_workers(
     answers = committed_answers(bootstrap, topics.predictions)
     assert len(answers) == 600 * PARTITIONS
     assert of_version(answers, 12) == all_expected(600, 12)
+
+
+@pytest.mark.slow
+def test_killed_workers_change_no_answer(bootstrap: str, topics: Topics, tmp_path: Path) -> None:
+    append(bootstrap, topics, registered(12), live(12))
+    fill(bootstrap, topics, 0, 1500)
+    command = [sys.executable, str(WORKER), bootstrap, topics.name, str(tmp_path)]
+    for answered in (300, 1700):
+        with subprocess.Popen(command) as process:
+            deadline = time.monotonic() + 60
+            while sum(end for _, end in bounds(bootstrap, topics)) < answered:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.kill()
+    with working(bootstrap, topics, loader=load, home=tmp_path):
+        wait_drained(bootstrap, topics)
+    answers = committed_answers(bootstrap, topics.predictions)
+    assert len(answers) == 1500 * PARTITIONS
+    assert of_version(answers, 12) == all_expected(1500, 12)
+
+
+def bounds(bootstrap: str, topics: Topics) -> list[tuple[int, int]]:
+    return list(offset_bounds(bootstrap, topics.predictions, PARTITIONS).values())
 
 
 def test_a_commit_that_fails_or_whose_outcome_is_unknown_changes_nothing(
