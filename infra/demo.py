@@ -125,10 +125,10 @@ def _summary(
     demo: Demo, bootstrap: str, conductor: Conductor, seconds_taken: float
 ) -> dict[str, Any]:
     pipeline, topics = demo.pipeline, demo.pipeline.topics
-    partitions = pipeline.events.partitions
-    live = read_answers(bootstrap, topics.predictions, partitions)
-    shadow = read_answers(bootstrap, topics.shadow, partitions)
-    labels = read_labels(bootstrap, topics.labels, partitions, pipeline.labels)
+    partitions, task = pipeline.events.partitions, pipeline.model.task
+    live = read_answers(bootstrap, topics.predictions, partitions, task)
+    shadow = read_answers(bootstrap, topics.shadow, partitions, task)
+    labels = read_labels(bootstrap, topics.labels, partitions, pipeline.labels, task)
     alerts = read_alerts(bootstrap, topics)
     columns: dict[str, Answers] = {"live": live}
     if conductor.first_version is not None:
@@ -152,8 +152,8 @@ def _summary(
         "models": models(list(conductor.rollout.versions.values())),
         "first_version": conductor.first_version,
         "frozen_version": conductor.frozen_version,
-        "after_first_training": after_first_training(live, labels, pipeline.baseline),
-        "periods": periods(columns, labels, alerts, pipeline.timezone, pipeline.baseline),
+        "after_first_training": after_first_training(live, labels, pipeline.baseline, task),
+        "periods": periods(columns, labels, alerts, pipeline.timezone, pipeline.baseline, task),
         "seconds": round(seconds_taken, 1),
     }
 

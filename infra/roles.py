@@ -124,6 +124,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             pipeline.training,
             pipeline.step,
             home,
+            pipeline.model.task,
         )
     elif role == "trainer":
         from training.retraining.trainer import run_trainer

@@ -8,15 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.drift import Drift, compare
-from serving.performance import Figures, Verdict, figures, judge_calibration, judge_log_loss
+from serving.performance import (
+    Figures,
+    Verdict,
+    figures,
+    judge_calibration,
+    judge_log_loss,
+    names,
+)
 from serving.spec import DataDrift, Performance
 from serving.windows import StepSums
 from streams.durations import seconds
 from streams.wire import Metric, Window
+from training.networks.tasks import Binary, MultiClass, Regression, Task
 
 GROUP_MINIMUM = 30
 """Fewer matched labels of a group than this give no figure for it."""
 
+_BINARY = Binary()
 Counts = NDArray[np.int64]
 Kind = Literal["data_drift", "performance"]
 
@@ -89,7 +98,7 @@ def judge_drift(
 
 
 def judge_performance(
-    monitor: Performance, live: LiveModel, sums: StepSums, end_ms: int
+    monitor: Performance, live: LiveModel, sums: StepSums, end_ms: int, task: Task = _BINARY
 ) -> list[Finding]:
     """Return the live version's scores on the labels that arrived in the window, and per group.
 
@@ -101,22 +110,23 @@ def judge_performance(
         return []
     verdicts = []
     if live.version and "log_loss" in live.validation:
-        verdicts.append(judge_log_loss(found, live.validation["log_loss"], monitor.log_loss_ratio))
+        loss, ratio = live.validation["log_loss"], monitor.log_loss_ratio
+        verdicts.append(judge_log_loss(found, loss, ratio, task=task))
     if live.version:
         verdicts.append(judge_calibration(found, monitor.calibration_gap))
     by_metric = {verdict.metric: verdict for verdict in verdicts}
     results = []
-    for name in ("log_loss", "brier", "accuracy", "calibration_gap"):
+    for attribute, name in names(task).items():
         verdict = by_metric.get(name)
         threshold = verdict.threshold if verdict else None
-        value = float(getattr(found, name))
+        value = float(getattr(found, attribute))
         metric = Metric(name, None, value, threshold, found.n, window, live.version)
         if verdict is None:
             results.append(Finding("performance", metric))
         else:
-            cause = _performance_cause(verdict, found, live)
+            cause = _performance_cause(verdict, found, live, task)
             results.append(Finding("performance", metric, cause, value < verdict.threshold))
-    return results + _group_figures(sums, window, live.version)
+    return results + _group_figures(sums, window, live.version, task)
 
 
 def performance_key(version: int, group: str | None = None) -> str:
@@ -124,18 +134,18 @@ def performance_key(version: int, group: str | None = None) -> str:
     return f"{version}" if group is None else f"{version}|{group}"
 
 
-def _group_figures(sums: StepSums, window: Window, version: int) -> list[Finding]:
+def _group_figures(sums: StepSums, window: Window, version: int, task: Task) -> list[Finding]:
     prefix = performance_key(version, "")
     results = []
     for key in sums.names():
         found = _figures(sums, key, window) if key.startswith(prefix) else None
         if found is None or found.n < GROUP_MINIMUM:
             continue
-        for name in ("brier", "calibration_gap"):
+        for attribute in ("brier", "calibration_gap"):
             metric = Metric(
-                metric=f"{name}[{key.removeprefix(prefix)}]",
+                metric=f"{names(task)[attribute]}[{key.removeprefix(prefix)}]",
                 feature=None,
-                value=float(getattr(found, name)),
+                value=float(getattr(found, attribute)),
                 threshold=None,
                 n=found.n,
                 window=window,
@@ -163,16 +173,26 @@ def _drift_cause(drift: Drift, threshold: float) -> str | None:
     )
 
 
-def _performance_cause(verdict: Verdict, found: Figures, live: LiveModel) -> str | None:
+def _performance_cause(verdict: Verdict, found: Figures, live: LiveModel, task: Task) -> str | None:
     if not verdict.alarming:
         return None
     if verdict.metric == "log_loss":
         validation = live.validation["log_loss"]
+        relation = (
+            f"{verdict.threshold / validation:.3g} times the"
+            if isinstance(task, Binary | MultiClass)
+            else f"{verdict.threshold - validation:.3g} more than the"
+        )
         return (
             f"log loss of model {live.version} is {verdict.value:.3g}, above "
-            f"{verdict.threshold:.3g} ({verdict.threshold / validation:.3g} times the "
-            f"{validation:.3g} in validation) and above {verdict.critical:.3g} that chance gives "
-            f"at n={found.n:,}"
+            f"{verdict.threshold:.3g} ({relation} {validation:.3g} in validation) and above "
+            f"{verdict.critical:.3g} that chance gives at n={found.n:,}"
+        )
+    if isinstance(task, Regression):
+        return (
+            f"{found.mean_label:.3g} of what turned out lies above what model {live.version} said, "
+            f"not a half: a gap of {verdict.value:.3g}, above {verdict.threshold:g} and above "
+            f"{verdict.critical:.2g} that chance gives at n={found.n:,}"
         )
     return (
         f"model {live.version} says {found.mean_score:.3g} on average, {found.mean_label:.3g} "

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from streams.batch import LogBatch
 from streams.dead_letters import DECODE_ERROR, NULL_VALUE, VALIDATION_ERROR, DeadLetter
 from streams.stream import LabelStream
+from training.networks.tasks import Binary, Task
+from training.targets import Targets
 
 ORPHAN_LABEL = "OrphanLabel"
 DUPLICATE_LABEL = "DuplicateLabel"
 
+_BINARY = Binary()
 _UNREADABLE = (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionError)
 
 
@@ -22,8 +25,9 @@ _UNREADABLE = (msgspec.MsgspecError, TypeError, UnicodeDecodeError, RecursionErr
 class LabelRows:
     """Usable labels of one batch, log order; ``rows`` (n,) are their places in the batch.
 
-    ``labels`` (n,) are 0 or 1; ``times_ms`` (n,) when they became known, milliseconds since the
-    epoch; ``offsets`` (n,) where they stand in the partition.
+    ``labels`` (n,) are what the task answers, as a number (:class:`training.targets.Targets`);
+    ``times_ms`` (n,) when they became known, milliseconds since the epoch; ``offsets`` (n,) where
+    they stand in the partition.
     """
 
     event_ids: list[str]
@@ -34,11 +38,11 @@ class LabelRows:
 
 
 class LabelCodec:
-    """Decodes the values of a labels topic."""
+    """Decodes the values of a labels topic, as ``task`` understands them."""
 
-    def __init__(self, stream: LabelStream) -> None:
+    def __init__(self, stream: LabelStream, task: Task = _BINARY) -> None:
         self._decode = msgspec.json.Decoder(stream.type).decode
-        self._target = stream.target
+        self._targets = Targets(task, stream.target)
         self._id = attrgetter(stream.id)
         self._time = attrgetter(stream.event_time)
 
@@ -50,20 +54,25 @@ class LabelCodec:
             rows, dead = np.arange(len(records)), list[DeadLetter]()
         except _UNREADABLE:
             records, rows, dead = self._decode_each(batch)
-        values = {f: list(map(attrgetter(f), records)) for f in self._target.fields}
-        labels = self._target.evaluate(values)
+        labels = self._targets.of(records)
         times = np.fromiter(map(self._time, records), np.int64, len(records))
         ids = list(map(str, map(self._id, records)))
-        wrong = ~np.isin(labels, (0.0, 1.0))
+        wrong = ~self._targets.usable(labels)
         if wrong.any():
             for i in np.flatnonzero(wrong).tolist():
-                reason = f"the label is {labels[i]:g}, neither 0 nor 1"
+                reason = self._reason(records[i], labels[i])
                 dead.append(dead_letter(batch, int(rows[i]), VALIDATION_ERROR, reason))
             kept = np.flatnonzero(~wrong)
             ids = [ids[i] for i in kept.tolist()]
             labels, times, rows = labels[kept], times[kept], rows[kept]
         dead.sort(key=attrgetter("offset"))
         return LabelRows(ids, labels, times, batch.offsets[rows], rows), dead
+
+    def _reason(self, record: Any, label: float) -> str:
+        if isinstance(self._targets.task, Binary):
+            return f"the label is {label:g}, neither 0 nor 1"
+        found = ", ".join(repr(getattr(record, field)) for field in self._targets.fields)
+        return f"the label is made of {found}, and must be {self._targets.expected()}"
 
     def _decode_each(
         self, batch: LogBatch

@@ -28,8 +28,9 @@ Mask = NDArray[np.bool_]
 class Matches:
     """n events whose answer and label are both known, in no particular order.
 
-    ``label_times_ms`` (n,) is when the label arrived; ``groups`` (n, G) are the codes given with
-    the events, in the declared order of groups.
+    ``scores`` (n,), or (n, width) where an answer is several numbers. ``label_times_ms`` (n,) is
+    when the label arrived; ``groups`` (n, G) are the codes given with the events, in the declared
+    order of groups.
     """
 
     scores: Floats
@@ -42,6 +43,18 @@ class Matches:
         """Return the number of matches."""
         return len(self.scores)
 
+    def only(self, chosen: Mask) -> Matches:
+        """Return the matches where ``chosen`` (n,) holds."""
+        if chosen.all():
+            return self
+        return Matches(
+            self.scores[chosen],
+            self.labels[chosen],
+            self.label_times_ms[chosen],
+            self.versions[chosen],
+            self.groups[chosen],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
@@ -53,18 +66,19 @@ class Orphan:
 
 
 class Matcher:
-    """The table. ``groups`` is how many group fields an event has; 0 waits for none.
+    """The table. ``groups`` is how many group fields an event has; 0 waits for none. ``width`` is
+    how many numbers an answer is; where it is one, the label is 0 or 1.
 
     A row whose event and label both lie ``horizon_ms`` or more before the end given to
     :meth:`expire` is forgotten, at the latest half a horizon later.
     """
 
-    def __init__(self, groups: int, horizon_ms: int) -> None:
+    def __init__(self, groups: int, horizon_ms: int, width: int = 1) -> None:
         self._horizon_ms = horizon_ms
         self._needed = ANSWERED | LABELLED | (GROUPED if groups else 0)
         self._rows: dict[str, int] = {}
         self._next = 0
-        self._columns = _columns(groups, 1024)
+        self._columns = _columns(groups, width, 1024)
         self._touched: list[Ints] = []
         self._compacted = 0
 
@@ -159,9 +173,11 @@ class Matcher:
         return {"ids": text, "id_lengths": lengths, "compacted": compacted, **kept}
 
     @classmethod
-    def restore(cls, groups: int, horizon_ms: int, arrays: Mapping[str, NDArray[Any]]) -> Matcher:
+    def restore(
+        cls, groups: int, horizon_ms: int, arrays: Mapping[str, NDArray[Any]], width: int = 1
+    ) -> Matcher:
         """Return the table that :meth:`snapshot` described."""
-        matcher = cls(groups, horizon_ms)
+        matcher = cls(groups, horizon_ms, width)
         text, ends = arrays["ids"].tobytes(), np.cumsum(arrays["id_lengths"]).tolist()
         ids = [text[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
         matcher._rows = {event_id: row for row, event_id in enumerate(ids)}
@@ -255,13 +271,13 @@ class Matcher:
         self._next = len(ids)
 
 
-def _columns(groups: int, size: int) -> dict[str, NDArray[Any]]:
+def _columns(groups: int, width: int, size: int) -> dict[str, NDArray[Any]]:
     return {
         "flags": np.zeros(size, np.uint8),
         "time": np.zeros(size, np.int64),
-        "score": np.zeros(size, np.float64),
+        "score": np.zeros(size if width == 1 else (size, width), np.float64),
         "version": np.zeros(size, np.int32),
-        "label": np.zeros(size, np.int8),
+        "label": np.zeros(size, np.int8 if width == 1 else np.float64),
         "label_time": np.zeros(size, np.int64),
         "partition": np.zeros(size, np.int32),
         "offset": np.zeros(size, np.int64),

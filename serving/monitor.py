@@ -41,9 +41,11 @@ from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Advance, Retrain
+from training.networks.tasks import Binary, Task
 from training.spec import Training
 
 IDLE_POLL_S = 0.01
+_BINARY = Binary()
 COMMIT_EVERY_S = 1.0
 SAVE_EVERY_S = 2.0
 
@@ -76,9 +78,10 @@ class MonitorWorker:
         training: Training,
         step: str,
         home: Path,
+        task: Task = _BINARY,
     ) -> None:
         self._topics, self._partitions = topics, events.partitions
-        self._declared = Declared(definitions, events, labels, monitors, training, step)
+        self._declared = Declared(definitions, events, labels, monitors, training, step, task)
         self.state = self._declared.empty_state(definitions[0])  # refuses windows that don't fit
         self._lock = folder_lock(home / "monitor")
         self._snapshots = MonitorSnapshots(
@@ -228,13 +231,14 @@ def run_monitor(
     training: Training,
     step: str,
     home: Path,
+    task: Task = _BINARY,
 ) -> None:
     """Run the monitor until SIGTERM or SIGINT. Errors as :class:`MonitorWorker`."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     worker = MonitorWorker(
-        bootstrap, topics, definitions, events, labels, monitors, training, step, home
+        bootstrap, topics, definitions, events, labels, monitors, training, step, home, task
     )
     try:
         with _rare_collections():

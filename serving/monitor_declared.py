@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from features.definition import Definition
 from serving.monitor_snapshot import Saved
@@ -15,6 +15,7 @@ from streams.errors import ConfigurationError
 from streams.snapshots import log_identity
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+from training.networks.tasks import Binary, Task
 from training.spec import Training
 
 
@@ -28,6 +29,7 @@ class Declared:
     monitors: Sequence[Monitor]
     training: Training
     step: str
+    task: Task = field(default_factory=Binary)
 
     @property
     def step_ms(self) -> int:
@@ -37,7 +39,8 @@ class Declared:
     @property
     def maker(self) -> str:
         """Return a name of all that a saved state depends on, except for the definition."""
-        content = repr((self.labels, tuple(self.monitors), self.step))
+        kept = (self.labels, tuple(self.monitors), self.step)
+        content = repr(kept if isinstance(self.task, Binary) else (*kept, self.task))
         return hashlib.sha256(content.encode()).hexdigest()
 
     def definition(self, version: int) -> Definition:
@@ -62,8 +65,9 @@ class Declared:
             DefinitionError: a monitor's window does not fit the step.
         """
         return MonitorState(
-            self.monitors, self.training, definition.groups, self.step_ms, self.events.lateness_ms
-        )
+            self.monitors, self.training, definition.groups, self.step_ms,
+            self.events.lateness_ms, self.task,
+        )  # fmt: skip
 
     def features_made(self, definition: Definition, bootstrap: str, topics: Topics) -> str:
         """Return the hash of a definition and the id of the log that its features stand in.

@@ -15,21 +15,13 @@ from serving.log_reader import LogReader
 from serving.monitor_declared import Declared
 from serving.monitor_state import MonitorState
 from serving.outbox import Outbox
+from serving.told import Told, rows_of
 from serving.watermark import Watermark
 from streams.batch import LogBatch
 from streams.replay import offsets_at, read_ranges
 from streams.topics import Topics
 
 IDLE_STEPS = 2
-
-
-class _Answer(msgspec.Struct, gc=False):
-    """What the monitor needs of a :class:`streams.wire.Prediction`."""
-
-    event_id: str
-    score: float
-    model_version: int
-    event_time_ms: int
 
 
 class MonitorInputs:
@@ -54,8 +46,8 @@ class MonitorInputs:
         self._bootstrap, self._declared = bootstrap, declared
         self._partitions = declared.events.partitions
         self._state, self._outbox = state, outbox
-        self._predictions = msgspec.json.Decoder(_Answer).decode
-        self._labels = LabelCodec(declared.labels)
+        self._predictions = msgspec.json.Decoder(Told).decode
+        self._labels = LabelCodec(declared.labels, declared.task)
         self._readers: dict[str, LogReader] = {}
 
     # What is followed
@@ -135,12 +127,12 @@ class MonitorInputs:
 
     def _take_predictions(self, batch: LogBatch) -> None:
         decode = self._predictions
-        answers = [decode(value) for value in batch.values if value is not None]
-        times = np.array([a.event_time_ms for a in answers], dtype=np.int64)
+        told = [decode(value) for value in batch.values if value is not None]
+        times = np.array([a.event_time_ms for a in told], dtype=np.int64)
         self._state.add_predictions(
-            [a.event_id for a in answers],
-            np.array([a.score for a in answers], dtype=np.float64),
-            np.array([a.model_version for a in answers], dtype=np.int64),
+            [a.event_id for a in told],
+            rows_of(self._declared.task, told),
+            np.array([a.model_version for a in told], dtype=np.int64),
             times,
         )
         self._watermark.note(batch.topic, batch.partition, times)

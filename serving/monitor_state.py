@@ -28,8 +28,10 @@ from serving.matching import Matcher, Matches, Orphan
 from serving.performance import contributions
 from serving.schedule import Decision, decide
 from serving.spec import DataDrift, Monitor
+from serving.told import can_be_scored, width
 from serving.windows import StepSums, check_window, step_starts
 from streams.durations import seconds
+from training.networks.tasks import Binary, Task
 from training.reference import Reference
 from training.spec import Training
 
@@ -37,6 +39,7 @@ MATCH_HORIZON_MS = 60 * 86_400_000
 """How long of event time an unanswered prediction waits for its label."""
 
 Ints = NDArray[np.int64]
+_BINARY = Binary()
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Closing:
 
 
 class MonitorState:
-    """The fold. ``group_fields`` are the definition's groups, ``step_ms`` the pipeline's step."""
+    """The fold. ``group_fields`` are the definition's groups, ``step_ms`` the pipeline's step,
+    ``task`` what its models answer."""
 
     def __init__(
         self,
@@ -68,14 +72,15 @@ class MonitorState:
         group_fields: Sequence[str],
         step_ms: int,
         lateness_ms: int,
+        task: Task = _BINARY,
     ) -> None:
-        self.monitors, self.training = tuple(monitors), training
+        self.monitors, self.training, self.task = tuple(monitors), training, task
         self.step_ms, self.lateness_ms = step_ms, lateness_ms
         lengths = [check_window(seconds(m.window) * 1000, step_ms) for m in self.monitors]
         self.reach_ms = max([*lengths, step_ms])
         self.group_fields = tuple(group_fields)
         self.group_codes: list[dict[str, int]] = [{} for _ in self.group_fields]
-        self.matcher = Matcher(len(self.group_fields), MATCH_HORIZON_MS)
+        self.matcher = Matcher(len(self.group_fields), MATCH_HORIZON_MS, width(task))
         self.scores = StepSums(step_ms)
         self.counts = StepSums(step_ms)
         self.counted_version = 0
@@ -110,7 +115,7 @@ class MonitorState:
         versions: Ints,
         event_times_ms: Ints,
     ) -> None:
-        """Take predictions; all sequences have the same length."""
+        """Take predictions; all sequences have the same length. See :mod:`serving.told`."""
         self.matcher.add_answers(event_ids, scores, versions, event_times_ms)
         self._settle()
 
@@ -189,7 +194,7 @@ class MonitorState:
             if isinstance(monitor, DataDrift):
                 findings += judge_drift(monitor, live, self.counts, end_ms)
             else:
-                findings += judge_performance(monitor, live, self.scores, end_ms)
+                findings += judge_performance(monitor, live, self.scores, end_ms, self.task)
         begun = self.excursions.update(findings)
         decision = decide(
             self.training,
@@ -231,7 +236,9 @@ class MonitorState:
         self.group_codes = [
             {text: code for code, text in enumerate(texts)} for texts in content["group_codes"]
         ]
-        self.matcher = Matcher.restore(len(self.group_fields), MATCH_HORIZON_MS, arrays)
+        self.matcher = Matcher.restore(
+            len(self.group_fields), MATCH_HORIZON_MS, arrays, width(self.task)
+        )
         self.scores = StepSums.from_json(self.step_ms, content["scores"])
         self.counts = StepSums.from_json(self.step_ms, content["counts"])
         self.counted_version = content["counted_version"]
@@ -257,9 +264,10 @@ class MonitorState:
 
     def _settle(self) -> None:
         matches = self.matcher.take_matches()
+        matches = matches.only(can_be_scored(matches.scores))
         if not len(matches):
             return
-        rows = contributions(matches.scores, matches.labels)
+        rows = contributions(matches.scores, matches.labels, self.task)
         for version in np.unique(matches.versions).tolist():
             chosen = np.flatnonzero(matches.versions == version)
             self.scores.add(performance_key(version), matches.label_times_ms[chosen], rows[chosen])

@@ -4,38 +4,36 @@ import msgspec
 import numpy as np
 
 from serving.summary import Answers, Labels
+from serving.told import Told, rows_of
 from streams.control import ControlFollower, decode_model_events
 from streams.replay import offset_bounds, read_ranges
 from streams.rollout import Rollout
 from streams.stream import LabelStream
 from streams.topics import Topics
 from streams.wire import Alert
+from training.networks.tasks import Binary, Task
+from training.targets import Targets
+
+_BINARY = Binary()
 
 
-class _Answer(msgspec.Struct):
-    """What the summary needs of a prediction."""
-
-    event_id: str
-    score: float
-    model_version: int
-    event_time_ms: int
-
-
-def read_answers(bootstrap: str, topic: str, partitions: int) -> Answers:
+def read_answers(bootstrap: str, topic: str, partitions: int, task: Task = _BINARY) -> Answers:
     """Return all committed predictions of a topic."""
-    decode = msgspec.json.Decoder(_Answer).decode
-    found: list[_Answer] = []
+    decode = msgspec.json.Decoder(Told).decode
+    found: list[Told] = []
     for batch in read_ranges(bootstrap, topic, offset_bounds(bootstrap, topic, partitions)):
         found += [decode(value) for value in batch.values if value is not None]
     return Answers(
         [a.event_id for a in found],
-        np.array([a.score for a in found], dtype=np.float64),
+        rows_of(task, found),
         np.array([a.model_version for a in found], dtype=np.int64),
         np.array([a.event_time_ms for a in found], dtype=np.int64),
     )
 
 
-def read_labels(bootstrap: str, topic: str, partitions: int, labels: LabelStream) -> Labels:
+def read_labels(
+    bootstrap: str, topic: str, partitions: int, labels: LabelStream, task: Task = _BINARY
+) -> Labels:
     """Return all valid labels in order of arrival (event time, then partition and offset)."""
     decode = msgspec.json.Decoder(labels.type).decode
     found: list[msgspec.Struct] = []
@@ -47,10 +45,9 @@ def read_labels(bootstrap: str, topic: str, partitions: int, labels: LabelStream
                 continue  # the monitor has put it among the dead letters
     known = np.array([getattr(r, labels.event_time) for r in found], dtype=np.int64)
     order = np.argsort(known, kind="stable").tolist()
-    columns = {f: [getattr(found[i], f) for i in order] for f in labels.target.fields}
     return Labels(
         [str(getattr(found[i], labels.id)) for i in order],
-        labels.target.evaluate(columns),
+        Targets(task, labels.target).of([found[i] for i in order]),
         known[order],
     )
 

@@ -9,16 +9,22 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.told import answers_of, can_be_scored
 from streams.wire import Alert, Registered
+from training.networks.tasks import Binary, MultiClass, Regression, Task
+from training.scores import losses
 
-CLIP = 1e-7
+_BINARY = Binary()
 QUARTER_HOUR_MS = 900_000
 WEEKLY_UP_TO_MS = 70 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Predictions of one column of the summary; all sequences have the same length n."""
+    """Predictions of one column of the summary; all sequences have the same length n.
+
+    ``scores`` are rows as of :mod:`serving.told`.
+    """
 
     event_ids: list[str]
     scores: NDArray[np.float64]
@@ -52,35 +58,40 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean scores over ``n`` labelled answers; None where there are none."""
+    """Mean scores over ``n`` labelled answers; None where there are none, or the task has none.
+
+    ``crps`` and ``rmse`` are those of a regression, in units of the target.
+    """
 
     n: int
     brier: float | None = None
     log_loss: float | None = None
     accuracy: float | None = None
+    crps: float | None = None
+    rmse: float | None = None
 
 
-def score(scores: NDArray[np.float64], targets: NDArray[np.float64]) -> Score:
-    """Return the mean proper scores and the accuracy at 0.5; NaN targets are left out.
-
-    Brier: mean of (p − y)²; log loss: mean of −ln of the probability given to what happened.
+def score(scores: NDArray[np.float64], targets: NDArray[np.float64], task: Task = _BINARY) -> Score:
+    """Return the mean proper scores, and how often the answer is right; those of
+    :func:`training.scores.losses`. NaN targets, and answers that can't be scored, are left out.
     """
-    known = ~np.isnan(targets)
-    p, y = scores[known], targets[known]
-    if not len(p):
+    known = np.isfinite(targets) & can_be_scored(scores)
+    if not known.any():
         return Score(0)
-    clipped = np.clip(p, CLIP, 1 - CLIP)
-    losses = -(y * np.log(clipped) + (1 - y) * np.log1p(-clipped))
-    return Score(
-        n=len(p),
-        brier=float(np.mean((p - y) ** 2)),
-        log_loss=float(np.mean(losses)),
-        accuracy=float(np.mean((p >= 0.5) == (y == 1))),
-    )
+    p, y = scores[known], targets[known]
+    means = {k: float(each.mean()) for k, each in losses(task, answers_of(task, p), y).items()}
+    if isinstance(task, Regression):
+        return Score(len(y), **means, rmse=float(np.sqrt(np.mean((p[:, 0] - y) ** 2))))
+    hits = (p >= 0.5) == (y == 1) if isinstance(task, Binary) else p.argmax(axis=1) == y
+    return Score(len(y), **means, accuracy=float(hits.mean()))
 
 
-def last_label_score(answers: Answers, labels: Labels, truth: Mapping[str, float]) -> Score:
+def last_label_score(
+    answers: Answers, labels: Labels, truth: Mapping[str, float], task: Task = _BINARY
+) -> Score:
     """Return the score of the no-change rule: the label that arrived last answers.
+
+    It has no spread: of a regression its root mean square error is all that is told.
 
     A label counts for an event when it was known at or before the event's time.
     """
@@ -88,8 +99,19 @@ def last_label_score(answers: Answers, labels: Labels, truth: Mapping[str, float
     latest = np.searchsorted(labels.known_ms[order], answers.event_times_ms, side="right") - 1
     rule = labels.targets[order][np.maximum(latest, 0)] if len(order) else np.zeros(0)
     targets = _targets(answers, truth)
-    targets = np.where(latest >= 0, targets, np.nan)
-    return score(rule, targets) if len(rule) else Score(0)
+    targets = np.where((latest >= 0) & np.isfinite(rule), targets, np.nan) if len(rule) else targets
+    match task:
+        case _ if not len(rule):
+            return Score(0)
+        case Binary():
+            return score(rule, targets)
+        case MultiClass(classes=classes):
+            certain = np.eye(len(classes))[np.nan_to_num(rule).astype(np.int64)]
+            return score(certain, targets, task)
+        case _:
+            errors = (rule - targets)[np.isfinite(targets)]
+            rmse = float(np.sqrt(np.mean(errors**2))) if len(errors) else None
+            return Score(len(errors), rmse=rmse)
 
 
 def periods(
@@ -98,6 +120,7 @@ def periods(
     alerts: Sequence[Alert],
     timezone: str,
     baseline: str | None,
+    task: Task = _BINARY,
 ) -> list[dict[str, Any]]:
     """Return one row per calendar month, or per week where the run is short, oldest first.
 
@@ -114,27 +137,28 @@ def periods(
         row: dict[str, Any] = {"period": label, "alerts": raised.count(label)}
         for name, answers in columns.items():
             part = _take(answers, np.flatnonzero(named[name] == label))
-            result = score(part.scores, _targets(part, truth))
+            result = score(part.scores, _targets(part, truth), task)
             if name == "live":
                 row["events"] = len(part.event_ids)
                 row["labelled"] = result.n
                 row["versions"] = sorted(set(part.versions.tolist()))
                 if baseline == "last_label":
-                    row["no_change"] = _figures(last_label_score(part, labels, truth))
-            row[name] = _figures(result)
+                    row["no_change"] = _figures(last_label_score(part, labels, truth, task), task)
+            row[name] = _figures(result, task)
         rows.append(row)
     return rows
 
 
 def after_first_training(
-    live: Answers, labels: Labels, baseline: str | None
+    live: Answers, labels: Labels, baseline: str | None, task: Task = _BINARY
 ) -> dict[str, dict[str, Any]]:
     """Return the scores over all events that a trained version answered."""
     truth = labels.by_event()
     trained = _take(live, np.flatnonzero(live.versions > 0))
-    result = {"live": _figures(score(trained.scores, _targets(trained, truth)))}
+    found = score(trained.scores, _targets(trained, truth), task)
+    result = {"live": _figures(found, task)}
     if baseline == "last_label":
-        result["no_change"] = _figures(last_label_score(trained, labels, truth))
+        result["no_change"] = _figures(last_label_score(trained, labels, truth, task), task)
     return result
 
 
@@ -152,13 +176,16 @@ def models(registered: Sequence[Registered]) -> list[dict[str, Any]]:
     ]
 
 
-def _figures(result: Score) -> dict[str, Any]:
-    return {
+def _figures(result: Score, task: Task) -> dict[str, Any]:
+    figures = {
         "n": result.n,
         "brier": result.brier,
         "log_loss": result.log_loss,
         "accuracy": result.accuracy,
     }
+    if isinstance(task, Regression):
+        figures |= {"crps": result.crps, "rmse": result.rmse}
+    return figures
 
 
 def _take(answers: Answers, chosen: NDArray[np.intp]) -> Answers:

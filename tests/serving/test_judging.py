@@ -13,6 +13,7 @@ from serving.performance import contributions
 from serving.spec import DataDrift, Performance
 from serving.windows import StepSums
 from streams.wire import Metric, Window
+from training.networks.tasks import Regression
 
 DAY = 86_400_000
 LIVE = LiveModel(3, {"a": np.array([500, 500]), "b": np.array([500, 500])}, {"log_loss": 0.3})
@@ -127,3 +128,17 @@ def test_excursions_outlast_a_restart() -> None:
     before.update([_finding(0.4)])
 
     assert Excursions(before.standing).update([_finding(0.4)]) == []
+
+
+def test_a_regression_is_told_in_its_own_words() -> None:
+    sums = StepSums(DAY)
+    rows = contributions(np.tile([10.0, 1.0], (1_000, 1)), np.full(1_000, 13.0), Regression())
+    sums.add(performance_key(1), np.zeros(1_000, np.int64), rows)
+    live = LiveModel(1, {}, {"log_loss": -0.5})
+
+    findings = judge_performance(Performance(window="1d"), live, sums, DAY, Regression())
+
+    causes = {f.metric.metric: f.cause for f in findings}
+    assert list(causes) == ["log_loss", "squared_error_in_spreads", "within_90", "calibration_gap"]
+    assert "-0.277 (0.223 more than the -0.5 in validation)" in str(causes["log_loss"])
+    assert "1 of what turned out lies above what model 1 said" in str(causes["calibration_gap"])

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 
 from serving.label_records import LabelCodec
 from streams.batch import LogBatch
+from streams.expressions import Value
 from tests.serving.monitored import LABELS, End
+from training.networks.tasks import MultiClass, Regression
 
 
 def _batch(values: list[bytes | None], first: int = 40) -> LogBatch:
@@ -53,10 +57,6 @@ def test_a_bad_label_costs_only_itself_and_says_why() -> None:
 
 
 def test_a_label_that_is_neither_0_nor_1_is_dead() -> None:
-    from dataclasses import replace
-
-    from streams.expressions import Value
-
     codec = LabelCodec(replace(LABELS, target=Value("minutes")))
     rows, dead = codec.decode(_batch([_label(1, 1.0), _label(2, 7.5)]))
 
@@ -64,3 +64,21 @@ def test_a_label_that_is_neither_0_nor_1_is_dead() -> None:
     assert [(d.offset, d.error, d.reason) for d in dead] == [
         (41, "ValidationError", "the label is 7.5, neither 0 nor 1")
     ]
+
+
+def test_a_label_that_is_none_of_the_classes_is_dead() -> None:
+    labels = replace(LABELS, target=Value("minutes"))
+    codec = LabelCodec(labels, MultiClass((10, 20)))
+    rows, dead = codec.decode(_batch([_label(1, 20.0), _label(2, 7.0), _label(3, 10.0)]))
+
+    assert rows.labels.tolist() == [1.0, 0.0]
+    assert [letter.reason for letter in dead] == [
+        "the label is made of 7.0, and must be one of 10, 20"
+    ]
+
+
+def test_a_regression_takes_any_number() -> None:
+    codec = LabelCodec(replace(LABELS, target=Value("minutes")), Regression())
+    rows, dead = codec.decode(_batch([_label(1, -20.5), _label(2, 7.0)]))
+
+    assert (rows.labels.tolist(), dead) == ([-20.5, 7.0], [])

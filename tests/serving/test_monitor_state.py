@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from serving.label_records import LabelRows
 from serving.monitor_state import Closing, MonitorState
 from serving.spec import DataDrift, Performance
 from tests.serving.monitored import DAY, DEFINITION, HOUR, START, feature_rows, label_rows
+from training.networks.tasks import MultiClass, Regression, Task
 from training.reference import Reference
 from training.spec import Training
 
@@ -182,3 +184,34 @@ def test_what_no_window_reaches_any_more_is_forgotten() -> None:
     assert list(state.counts.items()) == []
     assert list(state.scores.items()) == []
     assert state.recount_from() == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "labels", "figure", "value"),
+    [
+        (MultiClass(("a", "b", "c")), [[0.2, 0.3, 0.5], [0.8, 0.1, 0.1]], [2, 1], "accuracy", 0.5),
+        (Regression(), [[10.0, 2.0], [0.0, 1.0]], [12.0, 2.5], "within_90", 0.5),
+    ],
+)
+def test_other_tasks_are_judged_by_their_own_scores(
+    task: Task, rows: list[list[float]], labels: list[float], figure: str, value: float
+) -> None:
+    def new() -> MonitorState:
+        return MonitorState(MONITORS, Training(first_after="1d"), ("user",), DAY, HOUR, task)
+
+    state, n = new(), 40
+    numbers = [i % 2 for i in range(n)]
+    events = feature_rows(0, [START] * n, [0.5] * n)
+    state.add_features(events, events.source_offsets)
+    told = np.array([rows[i] for i in numbers])
+    told[3] = np.nan  # one that nobody can score: no figure counts it
+    state.add_predictions(events.event_ids, told, np.ones(n, np.int64), events.event_times_ms)
+    content, arrays = state.to_snapshot()
+    again = new()
+    again.load_snapshot(msgspec.json.decode(msgspec.json.encode(content)), arrays)
+    targets = [labels[i] for i in numbers]
+    for each in (state, again):
+        each.add_labels(label_rows(events.event_ids, targets, [START] * n), 0)
+        metrics = {f.metric.metric: f.metric for f in each.close(LIVE).findings}
+        assert metrics["log_loss"].n == n - 1
+        assert abs(metrics[figure].value - value) < 0.02

@@ -6,13 +6,16 @@ from scipy.stats import sem
 
 from serving.performance import (
     ALPHA,
-    CLIP,
     WIDTH,
     contributions,
     figures,
     judge_calibration,
     judge_log_loss,
+    names,
 )
+from serving.told import Told, can_be_scored, rows_of, width
+from training.networks.tasks import Binary, MultiClass, Regression
+from training.scores import FLOOR
 
 
 def _sample(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +58,7 @@ def test_a_certain_mistake_costs_much_but_not_infinitely() -> None:
     found = figures(contributions(np.array([0.0, 1.0]), np.array([1.0, 1.0])).sum(axis=0))
 
     assert found is not None
-    assert found.log_loss == pytest.approx(-math.log(CLIP) / 2, rel=1e-6)
+    assert found.log_loss == pytest.approx(-math.log(FLOOR) / 2, rel=1e-6)
 
 
 def test_nothing_has_no_figures() -> None:
@@ -111,3 +114,72 @@ def test_log_loss_within_chance_is_not_alarming() -> None:
     validation = found.log_loss - found.log_loss_error
 
     assert not judge_log_loss(found, validation, ratio=1.0).alarming
+
+
+CLASSES = MultiClass(("a", "b", "c"))
+
+
+def test_figures_of_several_classes_by_hand() -> None:
+    rows = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    found = figures(contributions(rows, np.array([1.0, 2.0]), CLASSES).sum(axis=0))
+    assert found is not None
+    assert found.log_loss == pytest.approx(-(math.log(0.3) + math.log(0.7)) / 2, abs=1e-7)
+    assert found.brier == pytest.approx((0.25 + 0.49 + 0.04 + 0.01 + 0.04 + 0.09) / 2, abs=1e-7)
+    assert found.accuracy == 0.5
+    assert found.calibration_gap == pytest.approx(0.1, abs=1e-7)  # says 0.6, is right in 0.5
+
+
+def test_figures_of_a_regression_by_hand() -> None:
+    rows = np.array([[10.0, 2.0], [0.0, 1.0], [5.0, 1.0], [5.0, 1.0]])
+    labels = np.array([11.0, 2.0, 4.0, 1e6])
+    found = figures(contributions(rows, labels, Regression()).sum(axis=0))
+    assert found is not None
+    constant = 0.5 * math.log(2 * math.pi)
+    losses = [0.125 + math.log(2) + constant, 2 + constant, 0.5 + constant, 50.0]
+    assert found.log_loss == pytest.approx(sum(losses) / 4, abs=1e-7)
+    assert found.brier == pytest.approx((0.25 + 4 + 1 + 50) / 4, abs=1e-7)
+    assert found.accuracy == 0.5
+    assert found.calibration_gap == pytest.approx(0.25)
+    assert names(Regression())["accuracy"] == "within_90"
+
+
+def test_a_calibrated_regression_raises_no_alarm_and_a_shifted_one_does() -> None:
+    rng = np.random.default_rng(3)
+    rows = np.column_stack([rng.normal(100, 50, 4_000), rng.uniform(5, 20, 4_000)])
+    truth = rows[:, 0] + rows[:, 1] * rng.normal(size=4_000)
+    total = contributions(rows, truth, Regression()).sum(axis=0)
+    good = figures(total)
+    assert good is not None
+    assert good.accuracy == pytest.approx(0.9, abs=0.02)
+    assert good.brier == pytest.approx(1.0, abs=0.1)
+    validation = good.log_loss - 0.01
+    assert not judge_log_loss(good, validation, 1.25, task=Regression()).alarming
+    assert not judge_calibration(good, 0.05).alarming
+    shifted = contributions(rows, truth + rows[:, 1], Regression()).sum(axis=0)
+    bad = figures(shifted)
+    assert bad is not None
+    assert judge_log_loss(bad, validation, 1.25, task=Regression()).alarming
+    assert judge_calibration(bad, 0.05).alarming
+
+
+def test_the_threshold_of_a_density_lies_above_a_negative_validation_loss() -> None:
+    found = figures(contributions(np.array([[0.0, 1.0]]), np.zeros(1), Regression())[0])
+    assert found is not None
+    verdict = judge_log_loss(found, -2.0, 1.25, task=Regression())
+    assert verdict.threshold == pytest.approx(-2.0 + math.log(1.25))
+
+
+def test_a_prediction_is_told_as_its_task_has_it_and_else_not_scored() -> None:
+    told = [
+        Told("1", 0.5, 1, 0, {"a": 0.2, "b": 0.5, "c": 0.3}),
+        Told("2", 7.0, 1, 0, None, 2.0),
+        Told("3", 7.0, 0, 0),
+    ]
+    assert rows_of(Binary(), told).tolist() == [0.5, 7.0, 7.0]
+    for task, scored in ((CLASSES, [True, False, False]), (Regression(), [False, True, False])):
+        rows = rows_of(task, told)
+        assert rows.shape == (3, width(task))
+        assert can_be_scored(rows).tolist() == scored
+        assert rows_of(task, []).shape == (0, width(task))
+    assert rows_of(CLASSES, told)[0].tolist() == [0.2, 0.5, 0.3]
+    assert rows_of(Regression(), told)[1].tolist() == [7.0, 2.0]

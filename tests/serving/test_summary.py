@@ -7,6 +7,7 @@ import pytest
 
 from serving.summary import Answers, Labels, after_first_training, last_label_score, periods, score
 from streams.wire import Alert, Window
+from training.networks.tasks import MultiClass, Regression
 
 HOUR_MS = 3_600_000
 JAN_31_2020_23H = 1_580_511_600_000  # 2020-01-31 23:00 UTC
@@ -99,3 +100,22 @@ def test_scores_after_the_first_training_leave_the_prior_out() -> None:
         "accuracy": 1.0,
     }  # fmt: skip
     assert result["no_change"]["accuracy"] == 1.0
+
+
+def test_other_tasks_are_summed_up_by_their_own_scores() -> None:
+    at = [JAN_31_2020_23H, JAN_31_2020_23H + HOUR_MS]
+    truth = labels(["a", "b"], [0.0, 2.0], at)
+    classes = MultiClass(("x", "y", "z"))
+    rows = np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])
+    live = Answers(["a", "b"], rows, np.ones(2, np.int64), np.array(at))
+    found = after_first_training(live, truth, "last_label", classes)
+    assert found["live"]["accuracy"] == 0.5
+    assert found["live"]["log_loss"] == pytest.approx((math.log(2) + math.log(4)) / 2)
+    assert found["no_change"]["accuracy"] == 1.0
+    told = np.array([[1.0, 1.0], [1.0, np.nan]])
+    numbers = Answers(["a", "b"], told, np.ones(2, np.int64), np.array(at))
+    (row,) = periods({"live": numbers}, truth, [], "UTC", "last_label", Regression())
+    assert (row["live"]["n"], row["live"]["rmse"]) == (1, 1.0)
+    assert row["live"]["crps"] is not None
+    assert row["live"]["brier"] is row["live"]["accuracy"] is None
+    assert (row["no_change"]["n"], row["no_change"]["rmse"]) == (2, 0.0)
