@@ -28,6 +28,7 @@ from features.records import FeatureRows
 from serving.answers import not_answered
 from streams.errors import StateError
 from training.dataset.histories import NONE, EventValues, Histories
+from training.dataset.texts import CodedTexts
 
 _FIRST_ROWS = 1024
 _NO_SOURCE = -1
@@ -252,5 +253,7 @@ class _Texts:
                 self._texts.append(text)
         return np.fromiter(map(self._index.__getitem__, texts), np.int32, len(texts))
 
-    def of(self, codes: NDArray[Any]) -> list[str]:
-        return list(map(self._texts.__getitem__, codes.tolist()))
+    def of(self, codes: NDArray[Any]) -> Sequence[str]:
+        if len(codes) < len(self._texts):
+            return list(map(self._texts.__getitem__, codes.tolist()))
+        return CodedTexts(codes, tuple(self._texts))  # whoever encodes it asks once per text

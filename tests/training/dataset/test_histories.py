@@ -10,11 +10,11 @@ from training.dataset.encoded import write_slices
 from training.dataset.encoding import Encoding
 from training.dataset.example_set import LogColumns
 from training.dataset.examples import SliceArrays
-from training.dataset.histories import stretches, windows
-from training.dataset.looking_back import looking_back
+from training.dataset.histories import Histories, stretches, windows
 from training.dataset.prepared import Examples, PreparedData
 from training.dataset.texts import CodedTexts
 from training.networks.declared import Transformer
+from training.retraining.answered_rows import rows_for
 from training.spec import Model
 
 
@@ -95,9 +95,8 @@ def test_a_model_is_asked_the_same_histories_as_it_has_learnt(tmp_path: Path) ->
     encoding = Encoding.fit(data.numeric_names, data.category_names, data.train)
     write_slices(tmp_path, data, encoding, model, 7)
     numeric, codes, lengths = SliceArrays.open(tmp_path, "validation").batch(np.arange(60)).inputs
-    assert data.log is not None
-    assert data.validation.log_rows is not None
-    asked = looking_back(data.log, data.validation.log_rows[:60], 4)
+    asked = rows_for(encoding, 4, data, data.validation.some(slice(0, 60)))
+    assert isinstance(asked, Histories)
     values = np.append(encoding.numeric_inputs(asked.events.numeric), np.zeros((1, 6)), 0)
     categories = encoding.codes(asked.events.categories, len(asked.events.numeric))
     assert (values[asked.index] == numeric).all()
