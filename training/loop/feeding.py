@@ -126,14 +126,15 @@ class Feed:
 
     def _make(self, epoch: int, step: int) -> None:
         try:
-            for fed in self._steps(epoch, step):
+            for fed in self.steps(epoch, step):
                 self._ready.put(fed)
                 if self._ended.is_set():
                     return
         except BaseException as error:
             self._ready.put(error)
 
-    def _steps(self, first_epoch: int, first_step: int) -> Iterator[Fed]:
+    def steps(self, first_epoch: int, first_step: int) -> Iterator[Fed]:
+        """Make the steps from one on, here and now; their tensors lie on the CPU."""
         plan, weights = self._plan, self._train.weights
         for epoch in range(first_epoch, plan.epochs):
             order = plan.order(epoch)

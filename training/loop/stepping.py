@@ -1,9 +1,12 @@
 """One optimiser step: gradients of all micro-batches, unscale, clip, step, average."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from training.loop.averaging import Average
 from training.loop.feeding import Fed
@@ -31,7 +34,7 @@ class Stepper:
     def __init__(self, job: RankJob, strategy: Strategy, place: Place) -> None:
         self._job, self._strategy, self._loss = job, strategy, loss_of(job.task)
         self.optimizer = torch.optim.AdamW(
-            strategy.module.parameters(), lr=job.learning_rate, weight_decay=job.weight_decay
+            _groups(strategy.module), lr=job.learning_rate, weight_decay=job.weight_decay
         )
         self.scaler = MeshGradScaler(place, enabled=place.dtype == torch.float16)
         self.average = None if job.ema is None else Average(strategy.module, job.ema)
@@ -58,3 +61,13 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return self.scaler.get_scale() >= before
+
+
+def _groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Return the parameters by the mesh that they are spread over: a group is updated at once."""
+    groups: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        tensor: Tensor = parameter
+        mesh = tensor.device_mesh if isinstance(tensor, DTensor) else None
+        groups.setdefault(mesh, []).append(parameter)
+    return [{"params": parameters} for parameters in groups.values()]

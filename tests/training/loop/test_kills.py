@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from training.loop.digests import digest_file
 from training.loop.launch import WarmRanks
 from training.loop.rank import main
 from training.loop.run_folder import RankResult, read_result
+from training.parallel.declared import Parallel
 
 RANKS, STEPS, KILLS = 2, 300, 6
 JOB: dict[str, Any] = {
@@ -58,13 +60,12 @@ class Killer(threading.Thread):
             while not self.over.wait(0.001):
                 last = last_lines(digest_file(self._folder, victim))
                 # After two steps of a rank the other has told of one: both are known by then.
-                pids = {line["pid"] for line in last} - old
                 if len(last) < 2 or last[0]["pid"] != last[1]["pid"]:
                     continue
-                if not pids or last[1]["steps"] < step:
+                if last[1]["pid"] in old or last[1]["steps"] < step:
                     continue
-                os.kill(*pids, signal.SIGKILL)
-                self.killed += pids
+                os.kill(last[1]["pid"], signal.SIGKILL)
+                self.killed.append(last[1]["pid"])
                 files = [digest_file(self._folder, rank) for rank in range(RANKS)]
                 old |= {last_lines(file)[-1]["pid"] for file in files}
                 break
@@ -120,26 +121,30 @@ def test_six_kills_change_no_later_step(tmp_path: Path, warm: WarmRanks, undistu
     assert_same(result_of(undisturbed), result_of(tmp_path))
 
 
-def test_other_ranks_go_on_with_the_same_global_batches(
-    tmp_path: Path, warm: WarmRanks, undisturbed: Path
+@pytest.mark.parametrize("parallel", [Parallel(), Parallel(shard=True)])
+def test_the_same_or_other_ranks_go_on_with_the_same_global_batches(
+    tmp_path: Path, warm: WarmRanks, parallel: Parallel
 ) -> None:
-    write(tmp_path, **{**JOB, "precision": "float32", "dropout": 0.0})
-    write(tmp_path / "whole", **{**JOB, "precision": "float32", "dropout": 0.0})
+    job = {**JOB, "precision": "float32", "dropout": 0.0, "epochs": 2, "parallel": parallel}
+    for name in ("stopped", "whole"):
+        write(tmp_path / name, **job)
 
     def check() -> None:
-        if len(list((tmp_path / "checkpoints").glob("step-*"))) == 2:
+        if len(list((tmp_path / "stopped" / "checkpoints").glob("step-*"))) == 2:
             raise StopNowError
 
     with pytest.raises(StopNowError):
-        warm(tmp_path, 2, lambda _: None, check)
-    stopped = steps_of(tmp_path, 0)[-1]["steps"]
-    assert stopped < STEPS
-    main(tmp_path / "job.json")
-    result = result_of(tmp_path)
-    assert result.ranks == 1
-    assert [line["steps"] for line in result.history] == [100, 200, 300]
-    warm(tmp_path / "whole", 2, lambda _: None)
+        warm(tmp_path / "stopped", 2, lambda _: None, check)
+    assert steps_of(tmp_path / "stopped", 0)[-1]["steps"] < 200
+    shutil.copytree(tmp_path / "stopped", tmp_path / "alone")
+    for name in ("stopped", "whole"):
+        warm(tmp_path / name, 2, lambda _: None)
     whole = result_of(tmp_path / "whole")
-    for line, expected in zip(result.history, whole.history, strict=True):
+    assert_same(whole, result_of(tmp_path / "stopped"))
+    main(tmp_path / "alone" / "job.json")
+    alone = result_of(tmp_path / "alone")
+    assert alone.ranks == 1
+    assert [line["steps"] for line in alone.history] == [100, 200]
+    for line, expected in zip(alone.history, whole.history, strict=True):
         assert line == pytest.approx(expected, rel=1e-4)
-    np.testing.assert_allclose(result.validation_outputs, whole.validation_outputs, atol=1e-3)
+    np.testing.assert_allclose(alone.validation_outputs, whole.validation_outputs, atol=1e-3)
