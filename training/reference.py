@@ -8,17 +8,20 @@ and one for all others. numpy only.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
+from training.dataset.encoding import sample_step
 from training.dataset.prepared import Columns
+from training.dataset.texts import counted
 
 NUMERIC_BINS = 10
 CATEGORY_BINS = 30
+BLOCK_ROWS = 65_536
 OTHER = "other"
 MISSING = "missing"
 
@@ -60,9 +63,14 @@ class Reference:
         numeric_names: Sequence[str],
         category_names: Sequence[str],
     ) -> "Reference":
-        """Return the reference of rows whose columns have the names given."""
+        """Return the reference of rows whose columns have the names given.
+
+        Of more than :data:`training.dataset.encoding.SAMPLE_ROWS` rows, edges are those of evenly
+        spaced ones; all are counted.
+        """
+        step = sample_step(sum(len(piece.numeric) for piece in rows))
         edges = {
-            name: _edges(np.concatenate([piece.numeric[:, i] for piece in rows]))
+            name: _edges(np.concatenate([piece.numeric[::step, i] for piece in rows]))
             for i, name in enumerate(numeric_names)
         }
         values = {
@@ -84,15 +92,18 @@ class Reference:
                 f"features, the rows {rows.numeric.shape[1]} and {len(rows.categories)}: they "
                 "belong to different definitions"
             )
-        counts: Counts = {}
-        for column, (name, edges) in zip(rows.numeric.T, self.edges.items(), strict=True):
-            bins = np.searchsorted(np.asarray(edges), column, side="left")
-            bins[np.isnan(column)] = len(edges) + 1
-            counts[name] = np.bincount(bins, minlength=len(edges) + 2).astype(np.int64)
+        counts: Counts = {n: np.zeros(len(e) + 2, np.int64) for n, e in self.edges.items()}
+        for begin in range(0, len(rows.numeric), BLOCK_ROWS):
+            block = rows.numeric[begin : begin + BLOCK_ROWS]
+            for column, (name, edges) in zip(block.T, self.edges.items(), strict=True):
+                bins = np.searchsorted(np.asarray(edges), column, side="left")
+                bins[np.isnan(column)] = len(edges) + 1
+                counts[name] += np.bincount(bins, minlength=len(edges) + 2)
         for texts, (name, values) in zip(rows.categories, self.values.items(), strict=True):
             index = {text: i for i, text in enumerate(values)}
-            bins = np.fromiter(map(index.get, texts, repeat(len(values))), np.int64, len(texts))
-            counts[name] = np.bincount(bins, minlength=len(values) + 1).astype(np.int64)
+            counts[name] = np.zeros(len(values) + 1, np.int64)
+            for text, count in counted(texts).items():
+                counts[name][index.get(text, len(values))] += count
         return counts
 
     def bin_labels(self, feature: str) -> list[str]:
@@ -147,6 +158,6 @@ def _edges(column: NDArray[np.float64]) -> tuple[float, ...]:
 def _values(pieces: Sequence[Sequence[str]]) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for piece in pieces:
-        counts.update(piece)
+        counts.update(counted(piece))
     most = sorted(counts, key=lambda text: (-counts[text], text))[:CATEGORY_BINS]
     return tuple(sorted(most))

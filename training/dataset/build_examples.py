@@ -7,6 +7,7 @@ memory are the labels, the vocabularies, and 28 bytes per example: the keys and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -70,11 +71,11 @@ def build_examples(
     shutil.rmtree(building, ignore_errors=True)
     try:
         building.mkdir(parents=True)
-        writer = _Writer(building, schema, with_log)
-        for table in features:
-            writer.take(table, join)
-            check()
-        writer.finish(join)
+        with contextlib.closing(_Writer(building, schema, with_log)) as writer:
+            for table in features:
+                writer.take(table, join)
+                check()
+            writer.finish(join)
         shutil.rmtree(folder, ignore_errors=True)
         building.replace(folder)
     except OSError as error:
@@ -168,6 +169,11 @@ class _Writer:
                 "files": sha256,
             },
         )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
 
     def _codes(self, columns: dict[str, Any]) -> Iterator[NDArray[np.int64]]:
         for i, name in enumerate(self._names["c"] + self._names["g"]):

@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 4_096
 
 
 class GrowingArray:
@@ -28,9 +28,13 @@ class GrowingArray:
             np.ascontiguousarray(rows, self._dtype).data.cast("B") if rows.size else b""
         )
 
+    def close(self) -> None:
+        """End the writing."""
+        self._file.close()
+
     def mapped(self) -> NDArray[Any]:
         """End the writing, and return all rows, memory-mapped."""
-        self._file.close()
+        self.close()
         shape = (self._rows, *self._row)
         if 0 in shape:
             return np.empty(shape, self._dtype)
