@@ -14,6 +14,7 @@ from streams.recording import Generator, Reader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, TopicSpec
 from training.retraining.space import Space
+from training.networks.declared import events_seen
 from training.spec import Model, Training
 
 _NAME = re.compile(r"[a-z0-9_]+")  # it becomes part of the names of topics, groups and folders
@@ -91,6 +92,7 @@ class Pipeline:
             )
         for definition in self.definitions:
             definition.check_against(self.events, self.labels)
+            self._check_histories(definition)
         seconds(self.step)
         try:
             ZoneInfo(self.timezone)
@@ -99,6 +101,16 @@ class Pipeline:
                 f"pipeline {self.name}: unknown time zone {self.timezone!r}; use an IANA name such "
                 'as "America/New_York"'
             ) from None
+
+    def _check_histories(self, definition: Definition) -> None:
+        last, keys = events_seen(self.model.network), definition.keys(self.events, self.labels)
+        if last and len(keys) > 1 and self.events.partitions > 1:
+            raise DefinitionError(
+                f"pipeline {self.name}: its network sees the last {last} events of an entity, and "
+                f"the features of definition v{definition.version} are keyed by {keys[-1]!r} last, "
+                f"so that the events of one {keys[0]!r} are spread over the partitions: leave out "
+                "the features by another key, or give the events one partition"
+            )
 
     def definition(self, version: int) -> Definition:
         """Return the definition of a version; raises DefinitionError where none is declared."""

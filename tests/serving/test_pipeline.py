@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from features.aggregations import TimeSinceLast
+from features.aggregations import Count, TimeSinceLast
 from features.definition import Category, Definition
-from kappa import Pipeline
+from kappa import Model, Pipeline, Transformer
 from streams.errors import DefinitionError, KappaError
 from streams.expressions import Above
 from streams.stream import EventStream, LabelStream
@@ -54,6 +54,17 @@ def test_of_several_definitions_the_first_is_what_runs() -> None:
     assert {"bikes.features.v2", "bikes.features.v3"} <= set(names)
     assert len(names) == len(set(names)) == len(Pipeline(**PARTS).topic_specs) + 1
     assert Pipeline(**PARTS).definitions == (v2,)
+
+
+def test_an_entity_s_last_events_have_to_stand_in_one_partition() -> None:
+    spread = Definition(2, {"trips_1h": Count(over="1h", tile="5m", by="trip")})
+    sequence = Model(network=Transformer(last=8))
+    with pytest.raises(DefinitionError, match=r"last 8 events.*v2.*'trip' last.*'bike'"):
+        Pipeline(**{**PARTS, "features": spread, "model": sequence})
+    Pipeline(**{**PARTS, "features": spread})
+    Pipeline(**{**PARTS, "model": sequence})
+    alone = EventStream(Start, **KEYS, partitions=1)
+    Pipeline(**{**PARTS, "events": alone, "features": spread, "model": sequence})
 
 
 def test_definitions_need_versions_of_their_own() -> None:
