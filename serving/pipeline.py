@@ -13,8 +13,8 @@ from streams.errors import DefinitionError
 from streams.recording import Generator, Reader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, TopicSpec
-from training.retraining.space import Space
 from training.networks.declared import events_seen
+from training.retraining.space import Space
 from training.spec import Model, Training
 
 _NAME = re.compile(r"[a-z0-9_]+")  # it becomes part of the names of topics, groups and folders
