@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from training.parallel.shards import local
 
 BUCKET_BYTES = 25 * 1024 * 1024  # as DDP's
 
@@ -76,6 +77,9 @@ class Buckets:
             _settle(bucket, self._shares)
         self._round = None
 
+    def passed(self) -> None:
+        """Do nothing."""
+
     def _came(self, parameter: Tensor) -> None:
         meeting = self._round
         if meeting is None or not isinstance(parameter, nn.Parameter):
@@ -97,14 +101,14 @@ def _filled(meeting: Meeting) -> Iterator[_Bucket]:
     parameters: list[nn.Parameter] = []
     size = 0
     for parameter in reversed(meeting.parameters):
-        local = _local(parameter.detach())
+        part = local(parameter.detach())
         if parameters and (
-            size + local.nbytes > BUCKET_BYTES or parameters[0].dtype != parameter.dtype
+            size + part.nbytes > BUCKET_BYTES or parameters[0].dtype != parameter.dtype
         ):
             yield _Bucket(parameters, meeting.group)
             parameters, size = [], 0
         parameters.append(parameter)
-        size += local.nbytes
+        size += part.nbytes
     if parameters:
         yield _Bucket(parameters, meeting.group)
 
@@ -128,8 +132,4 @@ def _settle(bucket: _Bucket, shares: int) -> None:
 def _gradient(parameter: nn.Parameter) -> Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
-    return _local(parameter.grad)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local(parameter.grad)

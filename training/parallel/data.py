@@ -20,6 +20,10 @@ class Gradients(Protocol):
         """Return when gradients have met: called after the last piece."""
         ...
 
+    def passed(self) -> None:
+        """Take note of a forward pass that no backward pass follows."""
+        ...
+
 
 class Alone:
     """There is one share: its gradients are the whole."""
@@ -29,6 +33,9 @@ class Alone:
         return contextlib.nullcontext()
 
     def finish(self) -> None:
+        """Do nothing."""
+
+    def passed(self) -> None:
         """Do nothing."""
 
 
@@ -57,3 +64,6 @@ class Replicated:
 
     def finish(self) -> None:
         """Do nothing: DDP's backward pass has waited."""
+
+    def passed(self) -> None:
+        """Do nothing."""

@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from streams.errors import DefinitionError
 from training.networks.experts import MixtureOfExperts, apply_stacked
 from training.networks.shape import Shape
+from training.parallel.shards import local
 from training.parallel.structure import mixtures
 
 STACKED = ("w1", "b1", "w2", "b2")  # parameters of a mixture whose first dimension is the expert
@@ -27,6 +27,8 @@ def deal(network: nn.Module, shape: Shape, mesh: DeviceMesh) -> None:
     Raises:
         DefinitionError: the network has no experts, or their number can't be divided.
     """
+    from torch.distributed.tensor import Shard, distribute_tensor
+
     layers, ranks = mixtures(network), mesh.size()
     if not layers:
         name = type(shape.network).__name__
@@ -74,17 +76,16 @@ class Exchange:
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent, group=self._group)
         to, come = sent.tolist(), received.tolist()
-        local = experts.new_empty(sum(come))
-        dist.all_to_all_single(local, experts[order] % self._here, come, to, group=self._group)
+        numbers = experts.new_empty(sum(come))
+        dist.all_to_all_single(numbers, experts[order] % self._here, come, to, group=self._group)
         arrived = _all_to_all(rows[order], come, to, self._group)
-        answers = apply_stacked(arrived, local, *(self._part(name) for name in STACKED))
+        answers = apply_stacked(arrived, numbers, *self._parameters())
         returned = _all_to_all(answers, to, come, self._group)
         return torch.zeros_like(returned).index_copy(0, order, returned)
 
-    def _part(self, name: str) -> Tensor:
-        parameter = getattr(self._layer, name)
-        local: Tensor = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-        return local
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        layer = self._layer
+        return local(layer.w1), local(layer.b1), local(layer.w2), local(layer.b2)
 
 
 class Total:

@@ -3,9 +3,9 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from training.parallel.meshes import Meshes
+from training.parallel.shards import holders, local
 
 EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
@@ -19,8 +19,9 @@ def clip(module: nn.Module, meshes: Meshes, norm: float) -> Tensor:
     where a gradient is not.
     """
     parameters = [p for p in module.parameters() if p.grad is not None]
-    gradients = [_local(p.grad) for p in parameters if p.grad is not None]
-    copies = [_copies(p, meshes) for p in parameters]
+    gradients = [local(p.grad) for p in parameters if p.grad is not None]
+    stage_ranks = meshes.place.ranks // meshes.pipeline_ranks
+    copies = [holders(p, stage_ranks) for p in parameters]
     total = _norm(gradients, copies, meshes)
     factor = torch.clamp(norm / (total + EPSILON), max=1.0)
     if gradients:
@@ -40,17 +41,3 @@ def _norm(gradients: list[Tensor], copies: list[int], meshes: Meshes) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=meshes.place.device)
     dist.all_reduce(total)
     return total.sqrt().float()
-
-
-def _local(gradient: Tensor) -> Tensor:
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
-
-
-def _copies(parameter: Tensor, meshes: Meshes) -> int:
-    """Return how many ranks hold the same piece of a parameter."""
-    pieces = meshes.pipeline_ranks
-    if isinstance(parameter, DTensor):
-        for dimension, placement in enumerate(parameter.placements):
-            if not placement.is_replicate():
-                pieces *= parameter.device_mesh.size(dimension)
-    return meshes.place.ranks // pieces

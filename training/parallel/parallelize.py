@@ -1,4 +1,7 @@
-"""Spreads a network over the ranks: the one place that shows in which order that is done."""
+"""Spreads a network over the ranks: the one place that shows in which order that is done.
+
+What a mesh does not need is not imported: torch takes seconds for each of these packages.
+"""
 
 import torch.distributed as dist
 from torch import nn
@@ -9,14 +12,11 @@ from training.parallel.data import Alone, Gradients, Replicated
 from training.parallel.declared import Parallel
 from training.parallel.expert import balance_over, deal, expert_parameters
 from training.parallel.meshes import DATA, EXPERT, PIPELINE, REPLICA, TENSOR, Meshes
-from training.parallel.pipeline import Pipelined, Stage
 from training.parallel.place import Place
 from training.parallel.recompute import recompute as recompute_block
-from training.parallel.sharded import Sharded, shard
 from training.parallel.stages import dealt, keep
 from training.parallel.strategy import Strategy
 from training.parallel.structure import blocks, links
-from training.parallel.tensor import cut
 from training.parallel.whole import Whole
 
 
@@ -48,11 +48,15 @@ def parallelize(
 
     # 2. Layers are cut; what is not cut stays whole on every tensor rank.
     if parallel.tensor > 1:
+        from training.parallel.tensor import cut
+
         cut(network, shape, meshes[TENSOR])
 
     # 3. Of the chain only this rank's links stay.
     stage, owners = None, {}
     if parallel.pipeline > 1:
+        from training.parallel.pipeline import Stage
+
         chain = links(network, shape)
         parts = dealt(network, chain, parallel.pipeline)
         owners = {
@@ -76,6 +80,8 @@ def parallelize(
     run = stage or network
     gradients: Gradients = Alone()
     if parallel.shard and meshes.data_ranks > 1:
+        from training.parallel.sharded import Sharded, shard
+
         shard(run, blocks(network), meshes)
         gradients = Sharded(run)
     elif (
@@ -87,6 +93,8 @@ def parallelize(
         gradients = Buckets(_meetings(network, meshes), meshes.data_ranks)
 
     if stage is not None:
+        from training.parallel.pipeline import Pipelined
+
         return Pipelined(stage, owners, gradients, meshes, shape, parallel)
     return Whole(network, run, gradients, meshes)
 

@@ -25,7 +25,7 @@ from training.parallel.measuring import Record
 from training.parallel.meshes import PIPELINE, Meshes
 from training.parallel.norms import clip
 from training.parallel.pieces import balance, balance_losses, padded, weighted_sum
-from training.parallel.sharded import Sharded, reshard
+from training.parallel.sharded import Sharded
 from training.parallel.state import exchanged, gathered, put
 from training.parallel.strategy import Batch, Loss, Scale
 
@@ -118,7 +118,7 @@ class Pipelined:
         if self._here:
             x = _received(dist.get_global_rank(group, self._here - 1), group, device)
         x = self._stage(x, number=0)
-        reshard(self._stage)
+        self._gradients.passed()
         if self._here + 1 < self._stages:
             _send(x, dist.get_global_rank(group, self._here + 1), group)
             x = torch.empty(len(inputs[0]), self._shape.outputs, device=device)

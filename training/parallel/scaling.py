@@ -3,9 +3,9 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from training.parallel.place import Place
+from training.parallel.shards import local
 
 
 class MeshGradScaler(torch.amp.GradScaler):
@@ -24,7 +24,7 @@ class MeshGradScaler(torch.amp.GradScaler):
         allow_fp16: bool,  # noqa: ARG002  (the parameters are float32 always)
     ) -> dict[torch.device, Tensor]:
         gradients = [
-            parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
+            local(parameter.grad)
             for group in optimizer.param_groups
             for parameter in group["params"]
             if parameter.grad is not None

@@ -40,13 +40,6 @@ def shard(whole: nn.Module, blocks: Sequence[nn.Module], meshes: Meshes) -> None
     fully_shard(whole, mesh=meshes[DATA], mp_policy=policy)
 
 
-def reshard(whole: nn.Module) -> None:
-    """Drop gathered parameters: after a forward pass without a backward pass."""
-    for module in whole.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
-
-
 class Sharded:
     """FSDP2's gradients: kept unsharded before the last piece, summed and cut in it."""
 
@@ -62,3 +55,9 @@ class Sharded:
 
     def finish(self) -> None:
         """Do nothing: FSDP's backward pass has waited."""
+
+    def passed(self) -> None:
+        """Drop what was gathered for a forward pass alone: parameters may be written to next."""
+        for module in self._whole.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()

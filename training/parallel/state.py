@@ -6,7 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from training.parallel import shards
 
 
 def gathered(module: nn.Module) -> dict[str, Tensor]:
@@ -14,7 +15,8 @@ def gathered(module: nn.Module) -> dict[str, Tensor]:
 
     Shards are brought together; what is not sharded is taken as it stands here.
     """
-    return {name: _whole(tensor).cpu().clone() for name, tensor in module.state_dict().items()}
+    state = module.state_dict()
+    return {name: shards.whole(part.detach()).cpu().clone() for name, part in state.items()}
 
 
 def exchanged(
@@ -45,16 +47,4 @@ def put(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         KeyError: the state lacks a tensor of the module.
     """
     for name, tensor in module.state_dict().items():
-        whole = state[name].to(device=tensor.device, dtype=tensor.dtype)
-        if isinstance(tensor, DTensor):
-            part = distribute_tensor(
-                whole, tensor.device_mesh, tensor.placements, src_data_rank=None
-            )
-            tensor.to_local().copy_(part.to_local())
-        else:
-            tensor.copy_(whole)
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        shards.put(tensor, state[name])

@@ -9,7 +9,6 @@ from training.parallel.data import Gradients
 from training.parallel.meshes import Meshes
 from training.parallel.norms import clip
 from training.parallel.pieces import balance, balance_losses, padded, weighted_sum
-from training.parallel.sharded import reshard
 from training.parallel.state import gathered, put
 from training.parallel.strategy import Batch, Loss, Scale
 
@@ -58,7 +57,7 @@ class Whole:
         self._run.eval()
         with self._meshes.place.autocast():
             outputs: Tensor = self.module(*inputs)
-        reshard(self.module)
+        self._gradients.passed()
         return outputs.float()
 
     def whole_state(self) -> dict[str, Tensor]:

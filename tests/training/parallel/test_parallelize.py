@@ -3,26 +3,35 @@
 One launch of 2 Gloo ranks and one of 4 run all the cases; see the tolerances at the end.
 """
 
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.training.parallel.cases import CLIP, Case, Course, load, run, save
-from tests.training.parallel.worlds import world
+from tests.training.parallel.works import MICROBATCHES, overflow, pipelines, refusals
+from tests.training.parallel.worlds import Work, world
 from training.networks.declared import Experts, Network, Tabular, Transformer
 from training.parallel.declared import Parallel
+from training.parallel.measuring import Interval, expected_bubble, idle_share
 
 LAYERS = Tabular((16, 8))
-BLOCKS = Transformer(last=4, width=16, layers=3, heads=4)
-TABULAR_EXPERTS = Tabular((16, 8), experts=Experts(4, top=2, hidden=8, balance=0.1))
-EXPERTS = Transformer(
-    last=4, width=16, layers=2, heads=4, experts=Experts(4, top=2, hidden=8, balance=0.1)
-)
-UNBALANCED = Transformer(
-    last=4, width=16, layers=2, heads=4, experts=Experts(4, top=2, hidden=8, balance=0.0)
-)
+BLOCKS = Transformer(last=4, width=16, layers=2, heads=4)
+DEALT = Experts(4, top=2, hidden=8, balance=0.1)
+TABULAR_EXPERTS = Tabular((16, 8), experts=DEALT)
+EXPERTS = Transformer(last=4, width=16, layers=1, heads=4, experts=DEALT)
+# A pipeline balances micro-batch by micro-batch, which is not the balance of the whole.
+UNBALANCED = Transformer(last=4, width=16, layers=2, heads=4, experts=replace(DEALT, balance=0.0))
+
+GPIPE = Parallel(pipeline=2, microbatches=4, schedule="gpipe")
+ONE_F_ONE_B = Parallel(pipeline=2, microbatches=3, schedule="1f1b")
 
 TWO = {
     "ddp": Case(LAYERS, ranks=2),
@@ -32,34 +41,40 @@ TWO = {
     "ddp of blocks": Case(BLOCKS, ranks=2, pieces=2),
     "ddp of experts": Case(TABULAR_EXPERTS, ranks=2),
     "fsdp": Case(LAYERS, Parallel(shard=True), ranks=2),
-    "fsdp of blocks": Case(BLOCKS, Parallel(shard=True), ranks=2, pieces=2, recompute=True),
+    "fsdp of blocks": Case(BLOCKS, Parallel(shard=True), ranks=2, pieces=2),
+    "fsdp of blocks, recomputed": Case(BLOCKS, Parallel(shard=True), 2, recompute=True, steps=5),
     "tensor": Case(LAYERS, Parallel(tensor=2), ranks=2),
-    "tensor of blocks": Case(BLOCKS, Parallel(tensor=2), ranks=2, pieces=2, recompute=True),
-    "gpipe": Case(LAYERS, Parallel(pipeline=2, schedule="gpipe"), ranks=2, pieces=2),
-    "gpipe of blocks": Case(BLOCKS, Parallel(pipeline=2, schedule="gpipe"), ranks=2),
-    "1f1b of blocks": Case(BLOCKS, Parallel(pipeline=2, microbatches=3), ranks=2, recompute=True),
-    "1f1b, padded": Case(BLOCKS, Parallel(pipeline=2, microbatches=7), ranks=2, pieces=2, steps=5),
-    "1f1b of experts": Case(UNBALANCED, Parallel(pipeline=2, microbatches=2), ranks=2),
+    "tensor of blocks": Case(BLOCKS, Parallel(tensor=2), ranks=2),
+    "tensor of blocks, recomputed": Case(BLOCKS, Parallel(tensor=2), 2, recompute=True, steps=5),
+    "gpipe": Case(LAYERS, GPIPE, ranks=2, pieces=2),
+    "gpipe of blocks": Case(BLOCKS, GPIPE, ranks=2),
+    "1f1b of blocks": Case(BLOCKS, ONE_F_ONE_B, ranks=2),
+    "1f1b of blocks, recomputed": Case(BLOCKS, ONE_F_ONE_B, ranks=2, recompute=True, steps=5),
+    "1f1b, padded": Case(BLOCKS, replace(ONE_F_ONE_B, microbatches=7), 2, pieces=2, steps=5),
+    "1f1b of experts": Case(UNBALANCED, ONE_F_ONE_B, ranks=2),
     "experts": Case(TABULAR_EXPERTS, Parallel(expert=2), ranks=2),
-    "experts of blocks": Case(EXPERTS, Parallel(expert=2), ranks=2, recompute=True),
+    "experts of blocks": Case(EXPERTS, Parallel(expert=2), ranks=2),
+    "experts of blocks, recomputed": Case(EXPERTS, Parallel(expert=2), 2, recompute=True, steps=5),
 }
+BOTH = replace(ONE_F_ONE_B, microbatches=2)
 FOUR = {
-    "data x tensor": Case(BLOCKS, Parallel(tensor=2), ranks=4, pieces=2),
-    "data x pipeline": Case(BLOCKS, Parallel(pipeline=2, microbatches=2), ranks=4, pieces=2),
+    "data x tensor": Case(BLOCKS, Parallel(tensor=2), ranks=4),
+    "data x pipeline": Case(BLOCKS, BOTH, ranks=4, pieces=2),
     "data x experts": Case(EXPERTS, Parallel(expert=2), ranks=4),
     "fsdp x tensor": Case(BLOCKS, Parallel(shard=True, tensor=2), ranks=4),
-    "fsdp x pipeline": Case(BLOCKS, Parallel(shard=True, pipeline=2, microbatches=2), ranks=4),
+    "fsdp x pipeline": Case(BLOCKS, replace(BOTH, shard=True), ranks=4, pieces=2),
     "fsdp x experts": Case(EXPERTS, Parallel(shard=True, expert=2), ranks=4),
-    "pipeline x tensor": Case(
-        BLOCKS, Parallel(pipeline=2, tensor=2, microbatches=2, schedule="gpipe"), ranks=4
-    ),
-    "pipeline of 4": Case(BLOCKS, Parallel(pipeline=4, microbatches=4), ranks=4),
-    "experts x pipeline": Case(
-        UNBALANCED, Parallel(expert=2, pipeline=2, microbatches=2), ranks=4, steps=10
-    ),
-    "experts x tensor": Case(EXPERTS, Parallel(expert=2, tensor=2), ranks=4, steps=10),
+    "pipeline x tensor": Case(BLOCKS, replace(BOTH, tensor=2), ranks=4),
+    "pipeline of 4": Case(BLOCKS, replace(GPIPE, pipeline=4), ranks=4),
+    "experts x pipeline": Case(UNBALANCED, replace(BOTH, expert=2), ranks=4),
+    "experts x tensor": Case(EXPERTS, Parallel(expert=2, tensor=2), ranks=4),
 }
+FOUR = {name: replace(case, steps=15) for name, case in FOUR.items()}
 CASES = TWO | FOUR
+MIXED = {
+    name: replace(CASES[name], dtype=torch.bfloat16, steps=5)
+    for name in ("ddp of blocks", "fsdp of blocks", "tensor of blocks", "1f1b of blocks", "experts")
+}
 
 # The gradient of attention's key biases is 0 but for rounding (a softmax does not change where the
 # same is added to all), and AdamW makes steps of any rounding.
@@ -71,20 +86,32 @@ STATE = 2e-5  # largest difference of a parameter, after steps of about 0.1 in a
 OUTPUTS = 2e-5
 
 
-def work(name: str, rank: int, folder: Path) -> None:
-    save(run(CASES[name], rank), folder / f"{name}-{rank}.npz")
+def trained(cases: dict[str, Case], prefix: str = "") -> list[Work]:
+    return [partial(_trained, case, f"{prefix}{name}") for name, case in cases.items()]
 
 
-def courses(folder: Path, ranks: int, cases: dict[str, Case]) -> dict[str, list[Course]]:
-    world(ranks, folder, [partial(work, name) for name in cases])
-    return {n: [load(folder / f"{n}-{rank}.npz") for rank in range(ranks)] for n in cases}
+def _trained(case: Case, name: str, rank: int, folder: Path) -> None:
+    save(run(case, rank), folder / f"{name}-{rank}.npz")
 
 
 @pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Course]]:
-    """Return what each rank of each case saw."""
-    two = courses(tmp_path_factory.mktemp("two"), 2, TWO)
-    return two | courses(tmp_path_factory.mktemp("four"), 4, FOUR)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the ranks' findings are."""
+    two, four = (tmp_path_factory.mktemp(name) for name in ("two", "four"))
+    world(2, two, [*trained(TWO), *trained(MIXED, "mixed "), refusals, overflow, pipelines])
+    world(4, four, trained(FOUR))
+    for found in four.glob("*.npz"):
+        shutil.move(found, two)
+    return two
+
+
+def courses(folder: Path, name: str) -> list[Course]:
+    ranks = CASES[name.removeprefix("mixed ")].ranks
+    return [load(folder / f"{name}-{rank}.npz") for rank in range(ranks)]
+
+
+def noted(folder: Path, name: str) -> list[Any]:
+    return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)]
 
 
 @cache
@@ -92,11 +119,20 @@ def alone(network: Network, steps: int) -> Course:
     return run(Case(network, steps=steps))
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute as the ranks do; threads that wait for each other cost most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_a_strategy_is_one_process(parallel: dict[str, list[Course]], name: str) -> None:
+def test_a_strategy_is_one_process(folder: Path, name: str) -> None:
     one = alone(CASES[name].network, CASES[name].steps)
     assert min(one.norms) > CLIP  # clipping is part of what is compared
-    for rank in parallel[name]:
+    for rank in courses(folder, name):
         torch.testing.assert_close(rank.losses, one.losses, atol=LOSS, rtol=0)
         torch.testing.assert_close(rank.norms, one.norms, atol=0, rtol=NORM)
         assert rank.state.keys() == one.state.keys()
@@ -107,8 +143,8 @@ def test_a_strategy_is_one_process(parallel: dict[str, list[Course]], name: str)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_ranks_give_the_same_whole_state(parallel: dict[str, list[Course]], name: str) -> None:
-    first, *others = parallel[name]
+def test_all_ranks_give_the_same_whole_state(folder: Path, name: str) -> None:
+    first, *others = courses(folder, name)
     for other in others:
         assert other.losses == first.losses
         assert other.norms == first.norms
@@ -117,16 +153,81 @@ def test_all_ranks_give_the_same_whole_state(parallel: dict[str, list[Course]], 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_whole_state_can_be_put_back(parallel: dict[str, list[Course]], name: str) -> None:
-    for rank in parallel[name]:
+def test_a_whole_state_can_be_put_back(folder: Path, name: str) -> None:
+    for rank in courses(folder, name):
         assert not rank.silenced.any()
         assert rank.outputs.any()
 
 
-def test_recomputed_gradients_are_the_same_to_the_last_bit(
-    parallel: dict[str, list[Course]],
-) -> None:
-    kept, recomputed = (parallel[name][0] for name in ("ddp", "ddp, recomputed"))
+def test_recomputed_gradients_are_the_same_to_the_last_bit(folder: Path) -> None:
+    kept, recomputed = (courses(folder, name)[0] for name in ("ddp", "ddp, recomputed"))
     assert recomputed.losses == kept.losses
     for parameter, tensor in kept.state.items():
         assert torch.equal(recomputed.state[parameter], tensor), parameter
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_bfloat16_is_roughly_the_same(folder: Path, name: str) -> None:
+    one = alone(CASES[name].network, CASES[name].steps)
+    for rank in courses(folder, f"mixed {name}"):
+        assert rank.losses != one.losses[:5]
+        torch.testing.assert_close(rank.losses, one.losses[:5], atol=0.02, rtol=0)
+        assert {tensor.dtype for tensor in rank.state.values()} == {torch.float32}
+
+
+def test_accumulation_is_the_large_batch() -> None:
+    whole, cut = run(Case(LAYERS)), run(Case(LAYERS, pieces=4))
+    torch.testing.assert_close(cut.losses, whole.losses, atol=LOSS, rtol=0)
+    for parameter, tensor in whole.state.items():
+        torch.testing.assert_close(cut.state[parameter], tensor, atol=STATE, rtol=0)
+
+
+def test_what_cannot_be_is_refused_and_says_why(folder: Path) -> None:
+    said, other = noted(folder, "refusals")
+    assert said == other
+    assert "tensor_plan()" in said["own, tensor"]
+    assert "links()" in said["own, pipeline"]
+    assert "no mixture of experts" in said["own, expert"]
+    assert "3 heads" in said["heads"]
+    assert "the width 15 of layer deep.0" in said["widths"]
+    assert "tensor_plan()" in said["one layer"]
+    assert "3 experts" in said["experts"]
+    assert "multiple of 4" in said["ranks"]
+
+
+@pytest.mark.parametrize("name", ["fsdp", "tensor", "pipeline"])
+def test_an_overflow_on_one_rank_skips_the_step_on_all(folder: Path, name: str) -> None:
+    for rank in noted(folder, "overflow"):
+        assert rank[name]["moved"] == [False, True]
+        assert not math.isfinite(rank[name]["norms"][0])
+        assert math.isfinite(rank[name]["norms"][1])
+        assert rank[name]["scales"] == [2.0**15, 2.0**15]
+
+
+def test_1f1b_holds_fewer_activations_than_gpipe(folder: Path) -> None:
+    stages = noted(folder, "pipelines")
+    assert [stage["gpipe"]["in_flight"] for stage in stages] == [MICROBATCHES, MICROBATCHES]
+    assert [stage["1f1b"]["in_flight"] for stage in stages] == [2, 1]
+    held = [stage["1f1b"]["saved_bytes"] / stage["gpipe"]["saved_bytes"] for stage in stages]
+    assert held[0] == pytest.approx(2 / MICROBATCHES, rel=0.2)
+    assert held[1] == pytest.approx(1 / MICROBATCHES, rel=0.2)
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+def test_the_bubble_is_measured(folder: Path, schedule: str) -> None:
+    intervals = [
+        Interval(*each) for s in noted(folder, "pipelines") for each in s[schedule]["intervals"]
+    ]
+    passes = {(each.stage, each.microbatch, each.work) for each in intervals}
+    assert len(passes) == len(intervals) == 2 * 2 * MICROBATCHES
+    assert 0 < idle_share(intervals, stages=2) < 1
+    assert expected_bubble(2, MICROBATCHES) == pytest.approx(1 / 7)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a compiler")
+@pytest.mark.filterwarnings("default")  # the compiler looks at tensors in ways that warn
+def test_a_compiled_network_is_the_same() -> None:
+    plain, compiled = (run(Case(BLOCKS, compile=flag, steps=5)) for flag in (False, True))
+    torch.testing.assert_close(compiled.losses, plain.losses, atol=LOSS, rtol=0)
+    assert compiled.state.keys() == plain.state.keys()
