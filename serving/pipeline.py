@@ -16,6 +16,7 @@ from streams.topics import Topics, TopicSpec
 from training.networks.declared import events_seen
 from training.retraining.space import Space
 from training.spec import Model, Training
+from training.targets import Targets
 
 _NAME = re.compile(r"[a-z0-9_]+")  # it becomes part of the names of topics, groups and folders
 
@@ -93,6 +94,7 @@ class Pipeline:
         for definition in self.definitions:
             definition.check_against(self.events, self.labels)
             self._check_histories(definition)
+        Targets(self.model.task, self.labels.target)  # refuses classes that no field can hold
         seconds(self.step)
         try:
             ZoneInfo(self.timezone)

@@ -11,6 +11,7 @@ from kappa import Model, Pipeline, Transformer
 from streams.errors import DefinitionError, KappaError
 from streams.expressions import Above
 from streams.stream import EventStream, LabelStream
+from training.networks.tasks import MultiClass
 
 
 class Start(msgspec.Struct):
@@ -98,6 +99,7 @@ def test_names_that_will_not_do(name: str) -> None:
         ("timezone", "Moon/Base", "Moon/Base"),
         ("timezone", "", "IANA"),
         ("features", Definition(1, {"x": Category("color")}), "feature x='color': Start has no"),
+        ("model", Model(task=MultiClass(("a", "b"))), "name the field that holds the class"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(part: str, value: object, message: str) -> None:

@@ -261,7 +261,10 @@ class _EpochTeller:
 def rank_environment(*, loopback: bool = True) -> dict[str, str]:
     """Return the environment of torchrun and its ranks: one thread each, loopback as a rule."""
     project = str(Path(__file__).resolve().parents[2])
-    paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
+    stated = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    # With what the pipeline file can import: a network of the user's own may lie beside it.
+    own = [path for path in sys.path if Path(path).is_dir() and not _installed(path)]
+    paths = dict.fromkeys([project, *filter(None, stated), *filter(None, own)])
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
@@ -276,6 +279,11 @@ def rank_environment(*, loopback: bool = True) -> dict[str, str]:
     if loopback and interfaces:
         environment.setdefault("GLOO_SOCKET_IFNAME", interfaces[0])
     return environment
+
+
+def _installed(path: str) -> bool:
+    """Return whether an entry of ``sys.path`` belongs to the interpreter or its environment."""
+    return any(Path(path).is_relative_to(place) for place in (sys.prefix, sys.base_prefix))
 
 
 def _wait(process: subprocess.Popen[bytes], tell: "_EpochTeller", check: Check) -> int:

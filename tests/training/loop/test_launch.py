@@ -1,5 +1,8 @@
 """Real ranks in real processes."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +141,16 @@ def test_machines_of_a_cluster_meet_where_they_are_told(tmp_path: Path) -> None:
     assert "GLOO_SOCKET_IFNAME" not in rank_environment(loopback=False)
     with pytest.raises(TrainingError, match="need a place to meet"):
         Torchrun(nodes="2")
+
+
+def test_ranks_import_what_lies_beside_the_pipeline_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_the_pipeline.py").write_text("FOUND = 1\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    code = "import beside_the_pipeline, training.networks.custom"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=rank_environment(), cwd=Path(sys.prefix)
+    )
+    paths = rank_environment()["PYTHONPATH"].split(os.pathsep)
+    assert not [path for path in paths if "site-packages" in path]
