@@ -15,6 +15,7 @@ import pytest
 
 from features.definition import Definition, Number
 from streams import kafka_client
+from streams.clock import Clock, ManualClock, SystemClock
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import TrainingError
 from streams.expressions import Value
@@ -34,6 +35,7 @@ from streams.wire import (
 from tests.training.pipelines import DEFINITION, EVENTS, LABELS, new_log, time_ms
 from training.loop.launch import Check
 from training.package import load_package
+from training.retraining.comparison import Comparison, Interval, Paired
 from training.retraining.job import Progress, TrainedModel, TrainingJob
 from training.retraining.registering import Registry
 from training.retraining.trainer import Trainer
@@ -53,8 +55,10 @@ class FakeTraining:
     def __init__(self, metrics: dict[str, float] | None = None, wait: bool = False) -> None:
         self.metrics = GOOD if metrics is None else metrics
         self.error: Exception | None = None
+        self.comparison: Comparison | None = None
         self.cutoffs_ms: list[int] = []
         self.topics: list[str] = []
+        self.jobs: list[TrainingJob] = []
         self.begun, self.go = threading.Event(), threading.Event()
         if not wait:
             self.go.set()
@@ -62,6 +66,7 @@ class FakeTraining:
     def __call__(self, job: TrainingJob, progress: Progress, check: Check) -> TrainedModel:
         self.cutoffs_ms.append(job.cutoff_ms)
         self.topics.append(job.topics.features)
+        self.jobs.append(job)
         self.begun.set()
         while not self.go.wait(0.02):
             check()
@@ -74,6 +79,7 @@ class FakeTraining:
             {"cutoff_ms": job.cutoff_ms, "definition": {"version": job.definition.version}},
             self.metrics,
             [],
+            self.comparison,
         )
 
 
@@ -84,11 +90,29 @@ class NoTracker(Tracker):
         raise OSError("no MLflow here")
 
 
-def trainer(bootstrap: str, topics: Topics, home: Path, train: FakeTraining) -> Trainer:
+def trainer(
+    bootstrap: str,
+    topics: Topics,
+    home: Path,
+    train: FakeTraining,
+    training: Training | None = None,
+    clock: Clock | None = None,
+) -> Trainer:
     job = TrainingJob(
-        bootstrap, topics, DEFINITION, EVENTS, LABELS, Model(), Training(), 0, home, "", 1
+        bootstrap,
+        topics,
+        DEFINITION,
+        EVENTS,
+        LABELS,
+        Model(),
+        training or Training(),
+        0,
+        home,
+        "",
+        1,
     )
-    return Trainer(job, NoTracker(None, home, topics.name), train, (DEFINITION, V2))
+    tracker = NoTracker(None, home, topics.name)
+    return Trainer(job, tracker, train, (DEFINITION, V2), clock or SystemClock())
 
 
 @contextmanager
@@ -244,6 +268,92 @@ def test_a_model_that_is_no_better_is_refused(log: Log, tmp_path: Path) -> None:
     assert isinstance(refused, TrainingRefused)
     assert refused.command_id == "c1"
     assert "base rate" in refused.reason
+
+
+def compared(mean: float) -> Comparison:
+    difference = Interval(mean, mean - 0.01, mean + 0.01)
+    scores = {"log_loss": Paired(0.4, 0.4 + mean, difference)}
+    return Comparison(1, 3211, 1000, 2000, scores)
+
+
+def test_one_that_is_worse_than_the_live_model_is_refused_with_numbers(
+    log: Log, tmp_path: Path
+) -> None:
+    train = FakeTraining()
+    with running(trainer(log.bootstrap, log.topics, tmp_path, train)):
+        log.command(retrain(1))
+        log.await_committed(1)
+        for number, mean in ((2, 0.03), (3, 0.005)):
+            train.comparison = compared(mean)
+            log.command(retrain(number))
+            log.await_committed(number)
+    assert [job.live and job.live.version for job in train.jobs] == [None, 1, 1]
+    first, _, refused, registered, live = log.answers()
+    assert isinstance(first, Registered)
+    assert first.comparison is None
+    assert isinstance(refused, TrainingRefused)
+    told = "log loss +0.0300 [+0.0200, +0.0400] against model 1 on 3,211 later examples"
+    assert refused.reason == f"worse than the live model beyond chance: {told}"
+    assert isinstance(registered, Registered)
+    assert registered.version == 2, "no worse beyond chance"
+    assert registered.comparison == compared(0.005).to_json()
+    assert isinstance(live, StageChanged)
+    assert live.reason.endswith("base rate 0.6000; log loss +0.0050 [-0.0050, +0.0150] against "
+                                "model 1 on 3,211 later examples")  # fmt: skip
+
+
+def test_one_that_has_to_be_better_must_be_so_beyond_chance(log: Log, tmp_path: Path) -> None:
+    train = FakeTraining()
+    with running(trainer(log.bootstrap, log.topics, tmp_path, train, Training(compare="better"))):
+        for number, mean in ((1, -0.005), (2, -0.03)):
+            train.comparison = compared(mean)
+            log.command(retrain(number))
+            log.await_committed(number)
+    assert [type(e) for e in log.answers()] == [TrainingRefused, Registered, StageChanged]
+
+
+def test_a_command_says_how_it_is_trained(log: Log, tmp_path: Path) -> None:
+    train = FakeTraining()
+    log.command(Retrain("c1", "test", 1000, start="warm", window="all"))
+    log.command(Retrain("c2", "test", 2000, window="30d"))
+    log.command(Retrain("c3", "test", 3000, window="a month"))
+    with running(trainer(log.bootstrap, log.topics, tmp_path, train)):
+        log.await_committed(3)
+    asked = [(job.training.start, job.training.window) for job in train.jobs]
+    assert asked == [("warm", None), ("full", "30d")]
+    refused = log.answers()[-1]
+    assert isinstance(refused, TrainingRefused)
+    assert "'a month' is not a length of time" in refused.reason
+
+
+def test_two_trainers_ask_once_per_slot_of_the_clock(log: Log, tmp_path: Path) -> None:
+    filled = new_log(log.bootstrap)
+    filled.fill(0, 20)
+    log.topics = filled.topics
+    clock, train = ManualClock(time_ms(100)), FakeTraining()
+    hourly = Training(every_wall="1h")
+    one, two = (
+        trainer(log.bootstrap, log.topics, tmp_path, train, hourly, clock) for _ in range(2)
+    )
+    with running(one), running(two):
+        wait_until(lambda: assigned(one) or assigned(two))
+        assert not train.jobs, "a slot has to begin first"
+        for slot in (1, 2):
+            clock.advance(3_600_000)
+            wait_until(lambda slot=slot: log.committed() == slot)  # type: ignore[misc]
+            filled.fill(20 * slot, 20 * slot + 20)
+    assert [job.cutoff_ms for job in train.jobs] == [time_ms(19) + 501, time_ms(39) + 501]
+    begun = time_ms(100) // 3_600_000 * 3_600_000
+    assert [job.command_id for job in train.jobs] == [
+        f"wall-{begun + slot * 3_600_000}" for slot in (1, 2)
+    ]
+    made = [e for e in log.answers() if isinstance(e, Registered)]
+    assert [e.version for e in made] == [1, 2]
+
+
+def assigned(worker: Trainer) -> bool:
+    consumer = getattr(worker, "_commands", None)
+    return consumer is not None and bool(consumer.assignment())
 
 
 @pytest.mark.parametrize("error", [TrainingError("too few examples"), ZeroDivisionError("oops")])
