@@ -3,7 +3,7 @@ parent).
 
 Steps: (1) read what may be learnt from (:mod:`training.dataset.reading`), (2) for a warm start take
 the live model's parameters, (3) fit, (4) compare with the live model, (5) save the package under
-its manifest's id.
+its manifest's id, and the model card beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from streams.errors import TrainingError
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from training.dataset.manifest import manifest_id
+from training.dataset.prepared import PreparedData
 from training.dataset.reading import Ranges, TrainingData, read_training_data
 from training.loop.launch import Check, Launcher, go_on, run_ranks
 from training.retraining.comparison import Comparison
@@ -29,6 +30,7 @@ from training.retraining.fit import Fitted, discard, fit
 from training.retraining.predecessor import Predecessor
 from training.retraining.warm import Initial, UnfitError, initial_of
 from training.spec import Model, Training
+from training.tracking.card import Subject, make_card, write_card
 
 __all__ = [
     "TrainedModel", "TrainingData", "TrainingJob", "read_training_data", "run_training"
@@ -126,6 +128,7 @@ def run_training(
     package, sha256 = _save(job.home / "models", identity, fitted, manifest)
     discard(folder)
     progress(f"saved the model in {package}")
+    _card_beside(package, identity, manifest, data.prepared, fitted, comparison, progress)
     return TrainedModel(
         package.resolve(), sha256, manifest, fitted.metrics, fitted.history, comparison
     )
@@ -155,6 +158,26 @@ def _save(
     staged = models / f".staged-{identity}"
     sha256 = fitted.save(staged, manifest)
     return _put_in_place(staged, models / identity, sha256), sha256
+
+
+def _card_beside(
+    package: Path,
+    identity: str,
+    manifest: dict[str, Any],
+    prepared: PreparedData,
+    fitted: Fitted,
+    comparison: Comparison,
+    progress: Progress,
+) -> None:
+    """Write the model card; no defect in what only people look at may cost the model."""
+    subject = Subject(
+        identity, manifest, fitted.task, fitted.encoding, fitted.calibration, fitted.outputs,
+        fitted.metrics, comparison.to_json(),
+    )  # fmt: skip
+    try:
+        write_card(package / "card", make_card(subject, prepared))
+    except Exception as error:
+        progress(f"the model card could not be made: {error!r}")
 
 
 def _put_in_place(staged: Path, package: Path, sha256: str) -> Path:

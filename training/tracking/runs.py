@@ -220,8 +220,11 @@ class Tracker:
         client.log_batch(run_id, params=params)
         metrics = [*final_metrics(trained), *epoch_metrics(trained, run.told)]
         self._write(run_id, [Figure(name, value, step, cutoff_ms) for name, value, step in metrics])
-        client.log_artifacts(run_id, str(trained.package), "package")
+        for file in sorted(path for path in trained.package.iterdir() if path.is_file()):
+            client.log_artifact(run_id, str(file), "package")
         client.log_text(run_id, json.dumps(trained.manifest, indent=2), "manifest.json")
+        if (trained.package / "card").is_dir():
+            client.log_artifacts(run_id, str(trained.package / "card"), "card")
         if trained.comparison is not None:
             told = json.dumps(trained.comparison.to_json(), indent=2)
             client.log_text(run_id, told, "comparison.json")

@@ -1,5 +1,6 @@
 """A training from the log to the package, on a real broker with real ranks."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,20 @@ def job(log: Log, home: Path, cutoff: int = CUTOFF, **training: object) -> Train
 def trained(log: Log, ranks: WarmRanks, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """One model, for the tests that look at it."""
     return run_training(job(log, tmp_path_factory.mktemp("home")), launch=ranks)
+
+
+def test_a_card_lies_beside_the_package(trained: TrainedModel) -> None:
+    assert sorted(path.name for path in (trained.package / "card").iterdir()) == [
+        "calibration.png", "card.json", "card.md"
+    ]  # fmt: skip
+    card = json.loads((trained.package / "card" / "card.json").read_bytes())
+    assert card["model"] == trained.package.name
+    overall = card["validation"]["overall"]
+    assert overall["n"] == trained.metrics["n_validation"]
+    assert overall["scores"]["log_loss"]["value"] == pytest.approx(
+        trained.metrics["log_loss"], abs=0.1
+    )
+    assert card["data"]["features"] == trained.manifest["features"]
 
 
 def test_the_package_answers_and_has_learnt(trained: TrainedModel) -> None:

@@ -43,6 +43,8 @@ def trained(tmp_path: Path) -> TrainedModel:
     package = tmp_path / "package"
     package.mkdir()
     (package / "model.safetensors").write_bytes(b"weights")
+    (package / "card").mkdir()
+    (package / "card" / "card.md").write_text("# Model")
     history = [{"epoch": 0, "train_loss": 0.7}, {"epoch": 1, "train_loss": 0.6}]
     return TrainedModel(package, "cc", MANIFEST, {"log_loss": 0.5, "odd": float("nan")}, history)
 
@@ -120,9 +122,14 @@ def test_a_run_from_its_first_step_to_its_registered_version(
         "kappa.version": "3", "kappa.sha256": "cc", "kappa.definition": "1", "kappa.stage": "live"
     }  # fmt: skip
     assert client.get_model_version_by_alias("trips", "live").version == version.version
-    downloaded = Path(client.download_artifacts(run_id, "package", str(tmp_path)))
-    assert (downloaded / "model.safetensors").read_bytes() == b"weights"
-    told = json.loads(Path(client.download_artifacts(run_id, "comparison.json")).read_text())
+    (tmp_path / "downloaded").mkdir()
+    target = str(tmp_path / "downloaded")
+    downloaded = Path(client.download_artifacts(run_id, "package", target))
+    assert [path.name for path in downloaded.iterdir()] == ["model.safetensors"]
+    assert [of.path for of in client.list_artifacts(run_id, "card")] == ["card/card.md"]
+    told = json.loads(
+        Path(client.download_artifacts(run_id, "comparison.json", target)).read_text()
+    )
     assert told["not_compared"] == "no model is live yet"
     assert client.get_run(refused_id).info.status == "FAILED"
     assert client.get_run(refused_id).data.tags["kappa.refused"] == "no better than the base rate"
