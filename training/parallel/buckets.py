@@ -6,7 +6,7 @@ as soon as its last gradient has come, while the backward pass goes on.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +57,9 @@ class Buckets:
         self._round: _Round | None = None
         for parameter in self._bucket_of:
             parameter.register_post_accumulate_grad_hook(self._came)  # type: ignore[no-untyped-call]
+
+    def begin(self, rehearse: Callable[[], None]) -> None:
+        """Do nothing: the buckets never change."""
 
     @contextlib.contextmanager
     def piece(self, *, last: bool, passes: int = 1) -> Iterator[None]:

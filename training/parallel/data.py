@@ -1,6 +1,7 @@
 """Data parallel: every rank holds the whole network and computes a share of the batch."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import nn
@@ -11,6 +12,10 @@ from training.parallel.meshes import DATA, Meshes
 
 class Gradients(Protocol):
     """How the gradients of a share meet those of the others."""
+
+    def begin(self, rehearse: Callable[[], None]) -> None:
+        """Prepare for the first pieces; ``rehearse`` does one of them and leaves no trace."""
+        ...
 
     def piece(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Return the context of one piece's forward and backward pass."""
@@ -27,6 +32,9 @@ class Gradients(Protocol):
 
 class Alone:
     """There is one share: its gradients are the whole."""
+
+    def begin(self, rehearse: Callable[[], None]) -> None:
+        """Do nothing."""
 
     def piece(self, *, last: bool) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
         """Return a context that does nothing."""
@@ -54,6 +62,17 @@ class Replicated:
             process_group=meshes[DATA].get_group(),
             gradient_as_bucket_view=True,
         )
+        self._ranks = meshes.data_ranks
+
+    def begin(self, rehearse: Callable[[], None]) -> None:
+        """Let DDP find its final buckets.
+
+        It orders them anew after the first backward pass, and the order of three numbers' sum or
+        more depends on where in a bucket they stand: without a rehearsal the first step after a
+        restart would differ in its last bits from the same step of a run that went on.
+        """
+        if self._ranks > 2:
+            rehearse()
 
     def piece(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Return the context in which gradients stay here, or meet in the last piece."""

@@ -127,7 +127,8 @@ class Pipelined:
 
     def whole_state(self) -> dict[str, Tensor]:
         """Return the whole network's state on the CPU; all ranks call it."""
-        return exchanged(gathered(self.module), self._owners, self._mesh, self._meshes.place.device)
+        mine = gathered(self.module, self._meshes)
+        return exchanged(mine, self._owners, self._mesh, self._meshes.place.device)
 
     def load_whole_state(self, state: Mapping[str, Tensor]) -> None:
         """Put this stage into its part of a whole state."""

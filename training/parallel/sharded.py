@@ -6,7 +6,7 @@ gradients are summed and cut in one step (Rajbhandari et al. 2020, stage 3; Zhao
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -45,6 +45,9 @@ class Sharded:
 
     def __init__(self, whole: nn.Module) -> None:
         self._whole = whole
+
+    def begin(self, rehearse: Callable[[], None]) -> None:
+        """Do nothing: the shards never change."""
 
     @contextlib.contextmanager
     def piece(self, *, last: bool) -> Iterator[None]:

@@ -8,15 +8,26 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from training.parallel import shards
+from training.parallel.meshes import DATA, Meshes
 
 
-def gathered(module: nn.Module) -> dict[str, Tensor]:
+@torch.no_grad()
+def gathered(module: nn.Module, meshes: Meshes) -> dict[str, Tensor]:
     """Return the state of a module as whole tensors on the CPU; all ranks call it.
 
-    Shards are brought together; what is not sharded is taken as it stands here.
+    Shards are brought together. Buffers (running means, say) that each share has made its own are
+    those of the first share.
     """
-    state = module.state_dict()
-    return {name: shards.whole(part.detach()).cpu().clone() for name, part in state.items()}
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    whole = {}
+    for name, part in module.state_dict().items():
+        tensor = shards.whole(part.detach())
+        if name not in parameters and meshes.data_ranks > 1:
+            group = meshes[DATA].get_group()
+            tensor = tensor.clone()
+            dist.broadcast(tensor, dist.get_global_rank(group, 0), group=group)
+        whole[name] = tensor.cpu().clone()
+    return whole
 
 
 def exchanged(

@@ -28,22 +28,18 @@ class Whole:
         self.module, self._run, self._gradients, self._meshes = module, run, gradients, meshes
         self.shares, self.share = meshes.data_ranks, meshes.share
         self._balanced = balance_losses(module)
+        self._begun = False
 
     def backward(self, pieces: Sequence[Batch], loss: Loss, factor: float, scale: Scale) -> Tensor:
         """Add the gradients of all pieces of all shares; see ``Strategy``."""
         self._run.train()
-        place = self._meshes.place
-        total = torch.zeros((), dtype=torch.float64, device=place.device)
-        for number, given in enumerate(pieces, start=1):
-            piece = padded(given, rows=1)
+        if not self._begun:
+            self._gradients.begin(lambda: self._rehearse(pieces[0], loss))
+            self._begun = True
+        total = torch.zeros((), dtype=torch.float64, device=self._meshes.place.device)
+        for number, piece in enumerate(pieces, start=1):
             with self._gradients.piece(last=number == len(pieces)):
-                with place.autocast():
-                    outputs = self._run(*piece.inputs)
-                value = whole = weighted_sum(outputs, piece, loss)
-                if self._balanced:
-                    whole = value + balance(self._balanced) * piece.weights.sum()
-                scale(whole * (factor * self.shares)).backward()  # type: ignore[no-untyped-call]
-            total += value.detach()
+                total += self._pass(piece, loss, factor, scale)
         self._gradients.finish()
         return total
 
@@ -60,9 +56,32 @@ class Whole:
         self._gradients.passed()
         return outputs.float()
 
+    def _pass(self, given: Batch, loss: Loss, factor: float, scale: Scale) -> Tensor:
+        """Add the gradients of a piece; return its Σ weight · loss."""
+        piece = padded(given, rows=1)
+        with self._meshes.place.autocast():
+            outputs = self._run(*piece.inputs)
+        value = whole = weighted_sum(outputs, piece, loss)
+        if self._balanced:
+            whole = value + balance(self._balanced) * piece.weights.sum()
+        scale(whole * (factor * self.shares)).backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def _rehearse(self, piece: Batch, loss: Loss) -> None:
+        """Do a piece for nothing: no gradient, buffer or random number is as if it had been."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+        device = self._meshes.place.device
+        generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with generators, self._gradients.piece(last=True):
+            self._pass(piece, loss, 1.0, lambda scaled: scaled)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
     def whole_state(self) -> dict[str, Tensor]:
         """Return the whole network's state on the CPU; all ranks call it."""
-        return gathered(self.module)
+        return gathered(self.module, self._meshes)
 
     def load_whole_state(self, state: Mapping[str, Tensor]) -> None:
         """Put the network into a whole state; all ranks call it with the same."""

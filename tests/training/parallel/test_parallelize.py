@@ -16,9 +16,17 @@ import pytest
 import torch
 
 from tests.training.parallel.cases import CLIP, Case, Course, load, run, save
-from tests.training.parallel.works import MICROBATCHES, overflow, pipelines, refusals
+from tests.training.parallel.works import (
+    MICROBATCHES,
+    OWN,
+    buffers,
+    overflow,
+    pipelines,
+    refusals,
+    repeated,
+)
 from tests.training.parallel.worlds import Work, world
-from training.networks.declared import Experts, Network, Tabular, Transformer
+from training.networks.declared import Experts, Tabular, Transformer
 from training.parallel.declared import Parallel
 from training.parallel.measuring import Interval, expected_bubble, idle_share
 
@@ -40,7 +48,9 @@ TWO = {
     "ddp, empty pieces": Case(LAYERS, ranks=2, pieces=14, steps=5),
     "ddp of blocks": Case(BLOCKS, ranks=2, pieces=2),
     "ddp of experts": Case(TABULAR_EXPERTS, ranks=2),
+    "ddp of one's own": Case(OWN, ranks=2, steps=5),
     "fsdp": Case(LAYERS, Parallel(shard=True), ranks=2),
+    "fsdp of one's own": Case(OWN, Parallel(shard=True), ranks=2, recompute=True, steps=5),
     "fsdp of blocks": Case(BLOCKS, Parallel(shard=True), ranks=2, pieces=2),
     "fsdp of blocks, recomputed": Case(BLOCKS, Parallel(shard=True), 2, recompute=True, steps=5),
     "tensor": Case(LAYERS, Parallel(tensor=2), ranks=2),
@@ -98,9 +108,11 @@ def _trained(case: Case, name: str, rank: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where the ranks' findings are."""
     two, four = (tmp_path_factory.mktemp(name) for name in ("two", "four"))
-    world(2, two, [*trained(TWO), *trained(MIXED, "mixed "), refusals, overflow, pipelines])
-    world(4, four, trained(FOUR))
-    for found in four.glob("*.npz"):
+    world(
+        2, two, [*trained(TWO), *trained(MIXED, "mixed "), refusals, overflow, pipelines, buffers]
+    )
+    world(4, four, [*trained(FOUR), repeated])
+    for found in [*four.glob("*.npz"), *four.glob("*.json")]:
         shutil.move(found, two)
     return two
 
@@ -115,8 +127,11 @@ def noted(folder: Path, name: str) -> list[Any]:
 
 
 @cache
-def alone(network: Network, steps: int) -> Course:
-    return run(Case(network, steps=steps))
+def alone(name: str) -> Course:
+    """Return what one process makes of a case's network."""
+    case = CASES[name]
+    alike = next(n for n, c in CASES.items() if (c.network, c.steps) == (case.network, case.steps))
+    return run(Case(case.network, steps=case.steps)) if alike == name else alone(alike)
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +145,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_strategy_is_one_process(folder: Path, name: str) -> None:
-    one = alone(CASES[name].network, CASES[name].steps)
+    one = alone(name)
     assert min(one.norms) > CLIP  # clipping is part of what is compared
     for rank in courses(folder, name):
         torch.testing.assert_close(rank.losses, one.losses, atol=LOSS, rtol=0)
@@ -168,7 +183,7 @@ def test_recomputed_gradients_are_the_same_to_the_last_bit(folder: Path) -> None
 
 @pytest.mark.parametrize("name", MIXED)
 def test_bfloat16_is_roughly_the_same(folder: Path, name: str) -> None:
-    one = alone(CASES[name].network, CASES[name].steps)
+    one = alone(name)
     for rank in courses(folder, f"mixed {name}"):
         assert rank.losses != one.losses[:5]
         torch.testing.assert_close(rank.losses, one.losses[:5], atol=0.02, rtol=0)
@@ -202,6 +217,20 @@ def test_an_overflow_on_one_rank_skips_the_step_on_all(folder: Path, name: str) 
         assert not math.isfinite(rank[name]["norms"][0])
         assert math.isfinite(rank[name]["norms"][1])
         assert rank[name]["scales"] == [2.0**15, 2.0**15]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "data x tensor", "data x pipeline"])
+def test_the_first_step_after_a_start_is_like_any_other(folder: Path, name: str) -> None:
+    """To the last bit: a run that is resumed goes on as if it had never stopped."""
+    for rank in noted(folder, "repeated"):
+        assert rank[name] == [True, True, True]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_the_whole_state_holds_one_shares_buffers(folder: Path, name: str) -> None:
+    first, second = (rank[name] for rank in noted(folder, "buffers"))
+    assert first[0] != second[0]
+    assert first[1] == second[1] == first[0]
 
 
 def test_1f1b_holds_fewer_activations_than_gpipe(folder: Path) -> None:
