@@ -119,24 +119,29 @@ def print_summary(summary: dict[str, Any], home: Path) -> None:
 def _periods_table(summary: dict[str, Any]) -> Table:
     rows = summary["periods"]
     shown = [name for name in ("first", "frozen", "live") if any(name in row for row in rows)]
-    table = Table(title="Brier score (lower is better), and accuracy of the live model")
+    of_numbers = any("crps" in row["live"] for row in rows)
+    score, name_of_score = ("crps", "CRPS") if of_numbers else ("brier", "Brier score")
+    second, name_of_second = ("rmse", "RMSE") if of_numbers else ("accuracy", "accuracy")
+    table = Table(
+        title=f"{name_of_score} (lower is better), and {name_of_second} of the live model"
+    )
     table.add_column("period")
     for name in ("events", "labelled"):
         table.add_column(name, justify="right")
     for name in shown:
         version = summary.get(f"{name}_version")
         table.add_column(f"{name}: {version}" if version else name, justify="right")
-    table.add_column("accuracy", justify="right")
+    table.add_column(name_of_second, justify="right")
     if any("no_change" in row for row in rows):
         table.add_column("no change", justify="right")
     for name in ("alerts", "models"):
         table.add_column(name, justify="right")
     for row in rows:
         cells = [row["period"], f"{row['events']:,}", f"{row['labelled']:,}"]
-        cells += [_figure(row[name]["brier"]) for name in shown]
-        cells.append(_figure(row["live"]["accuracy"]))
+        cells += [_figure(row[name][score]) for name in shown]
+        cells.append(_figure(row["live"][second]))
         if "no_change" in row:
-            cells.append(_figure(row["no_change"]["accuracy"]))
+            cells.append(_figure(row["no_change"][second]))
         cells += [str(row["alerts"]), _versions(row["versions"])]
         table.add_row(*cells)
     return table
