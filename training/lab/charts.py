@@ -1,6 +1,6 @@
 """Draws the charts of the reports as PNG files, with no window and no global state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 120
 FORWARD, BACKWARD, IDLE = "#4878a8", "#d08045", "#f2f2f2"
+
+Draw = Callable[[Path], None]
+"""Draws a chart into a file."""
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Name → x and y. A name that begins with "predicted" is drawn dashed."""

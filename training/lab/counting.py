@@ -14,6 +14,7 @@ from training.communication import NetworkCost
 from training.lab.resnet import BOTTLENECKS, EXPANSION
 from training.lab.workload import Workload
 from training.networks.declared import Experts, Tabular, Transformer
+from training.networks.experts import MixtureOfExperts
 
 _EXAMPLES = 2  # a normalisation over one example would have no variance
 _FLOAT_BYTES = 4
@@ -116,14 +117,11 @@ def _experts(workload: Workload) -> Experts | None:
 
 
 def _expert_parameters(workload: Workload) -> int:
-    """Count the stacked matrices of the experts: all that has one entry per expert in front."""
-    experts = _experts(workload)
+    """Count the stacked matrices of the experts, without their router."""
     with torch.device("meta"):
         network = workload.build()
-    found = [
-        p for name, p in network.named_parameters() if "experts." in name and "router" not in name
-    ]
-    return sum(p.numel() for p in found if experts and p.shape[0] == experts.count)
+    layers = [module for module in network.modules() if isinstance(module, MixtureOfExperts)]
+    return sum(p.numel() for layer in layers for p in layer.parameters(recurse=False))
 
 
 def _routed_bytes(workload: Workload, experts: Experts) -> float:

@@ -1,7 +1,7 @@
 """Runs a module of the lab on a number of ranks of this machine, and brings its result. No torch.
 
-The module is started by torchrun (one rank: as it is) with two files: the settings to read and the
-result to write, both JSON.
+The module is given the settings to read and the result to write, both JSON files, and the number of
+ranks, which it forks itself (:mod:`training.lab.ranks`).
 """
 
 import contextlib
@@ -36,7 +36,7 @@ def run(
         given.write_text(json.dumps(settings))
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                [*_starter(ranks), "-m", module, str(given), str(result)],
+                [sys.executable, "-m", module, str(given), str(result), str(ranks)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -59,12 +59,3 @@ def run(
             )
         found: dict[str, Any] = json.loads(result.read_bytes())
         return found
-
-
-def _starter(ranks: int) -> list[str]:
-    if ranks == 1:
-        return [sys.executable]
-    return [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks),
-    ]  # fmt: skip

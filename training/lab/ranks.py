@@ -1,7 +1,10 @@
 """What a rank of an exercise does first and last, and how it takes time. torch and numpy alone."""
 
 import contextlib
+import importlib
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 import time
@@ -22,17 +25,54 @@ Step = Callable[[], object]
 
 
 def main(work: Work) -> None:
-    """Join the other ranks, do the work, write rank 0's result where the caller looks for it."""
-    settings, result = Path(sys.argv[1]), Path(sys.argv[2])
-    with joined() as place:
+    """Do the work on all ranks; write rank 0's result where the caller looks for it.
+
+    The arguments are the settings' file, the result's, and the number of ranks. They are forked
+    here, so that torch, which takes seconds to import, is imported once. Under torchrun this
+    process is one of the ranks already.
+    """
+    settings, result, ranks = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    if ranks == 1 or "RANK" in os.environ:
+        _work(work, settings, result, None)
+        return
+    importlib.import_module("torch._dynamo")  # as optimisers and DDP would do in each rank
+    fork = multiprocessing.get_context("fork")
+    store = result.with_name("ranks.store")
+    processes = [
+        fork.Process(target=_forked, args=(work, settings, result, store, rank, ranks))
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    left = processes
+    while left:
+        multiprocessing.connection.wait([process.sentinel for process in left])
+        left = [process for process in left if process.exitcode is None]
+        if any(process.exitcode for process in processes):
+            for process in left:
+                process.kill()  # they would wait for the one that failed
+            sys.exit(1)
+
+
+def _forked(work: Work, settings: Path, result: Path, store: Path, rank: int, ranks: int) -> None:
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks}
+    os.environ.update({name: str(value) for name, value in named.items()})
+    _work(work, settings, result, store)
+
+
+def _work(work: Work, settings: Path, result: Path, store: Path | None) -> None:
+    with joined(store) as place:
         found = work(place, json.loads(settings.read_bytes()))
         if place.rank == 0:
             result.write_text(json.dumps(found))
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Place]:
-    """Join the ranks that torchrun names: NCCL where each has a GPU, otherwise Gloo."""
+def joined(store: Path | None = None) -> Iterator[Place]:
+    """Join the ranks that the environment names: NCCL where each has a GPU, otherwise Gloo.
+
+    They meet by way of the file ``store``, or as torchrun says.
+    """
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available() and torch.cuda.device_count() >= ranks
@@ -46,7 +86,12 @@ def joined() -> Iterator[Place]:
     if ranks == 1:
         yield place
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{store}" if store else "env://",
+        rank=rank,
+        world_size=ranks,
+    )
     try:
         yield place
     finally:

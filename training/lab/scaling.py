@@ -1,7 +1,7 @@
 """The rank of ``kappa lab ddp``: a step's time for 1 to N ranks, with and without all-reduce.
 
 torch and numpy alone. Started by :func:`training.lab.launch.run` as
-``torchrun ... -m training.lab.scaling SETTINGS RESULT``.
+``python -m training.lab.scaling SETTINGS RESULT RANKS``, or so by torchrun.
 
 One start measures all numbers of ranks: k of them work while the others wait, round after round,
 so that what else runs on the machine comes to all of them alike.
