@@ -105,3 +105,12 @@ def test_what_cannot_be_appended_is_an_error(
 def test_what_is_no_command_is_refused(value: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_command(value)
+
+
+def test_records_of_before_a_field_came_are_still_read() -> None:
+    old = b'{"type":"retrain","command_id":"r1","reason":"schedule","cutoff_ms":1000}'
+    assert decode_command(old) == Retrain("r1", "schedule", 1_000, start=None, window=None)
+    plain = msgspec.to_builtins(REGISTERED)
+    del plain["comparison"], plain["definition"]
+    (read,) = decode_model_events([msgspec.json.encode(plain)])
+    assert read == REGISTERED
