@@ -41,8 +41,8 @@ from training.retraining.job import TrainedModel, TrainingJob, run_training
 from training.spec import Model, Training
 
 pytestmark = pytest.mark.broker
-LEARNT = 2_400  # events per partition
-ALL = 3_000
+LEARNT = 1_600  # events per partition
+ALL = 2_000
 LAST = 8
 
 
@@ -196,9 +196,9 @@ def test_what_is_served_is_what_the_log_gives_with_the_package_to_the_bit(
         wait_drained(bootstrap, topics)
         append(bootstrap, topics, registered(2, learned.sequence), live(2))
         since = wait_activated(bootstrap, topics, 2)
-        fill(bootstrap, topics, LEARNT, LEARNT + 200)
+        fill(bootstrap, topics, LEARNT, LEARNT + 100)
     with work(max_batch=77), work(worker="w1", max_batch=130):
-        fill(bootstrap, topics, LEARNT + 200, ALL)
+        fill(bootstrap, topics, LEARNT + 100, ALL)
         wait_drained(bootstrap, topics)
     package = load_package(learned.sequence.package.as_uri())
     wanted = replayed(bootstrap, topics, package)
