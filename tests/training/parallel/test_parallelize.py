@@ -92,7 +92,7 @@ NOISE = ".key.bias"
 
 LOSS = 2e-6  # largest difference of a weighted mean loss, of losses about 1
 NORM = 1e-5  # largest relative difference of a gradient's norm
-STATE = 2e-5  # largest difference of a parameter, after steps of about 0.1 in all
+STATE = 1e-4  # largest difference of a parameter, after steps of about 0.1 in all
 OUTPUTS = 2e-5
 
 
