@@ -81,7 +81,8 @@ def find_retired(
         home: its folder.
         kept: versions.
         training_older_s: working folders of trainings in which nothing was written for so many
-            seconds are of trainings that failed or were broken off.
+            seconds are of trainings that failed or were broken off; joined examples that nobody
+            used for so long can be joined again.
 
     Raises:
         BrokerError: the broker does not answer.
@@ -97,7 +98,7 @@ def find_retired(
         *_matching(home / "skew", names.is_retired_state),
         *_matching(home / "segments", names.is_retired_topic),
         *_matching(store_folder(home) / "history", names.is_retired_view),
-        *(f for f in _below(home / "training") if _age_s(f) >= training_older_s),
+        *(f for f in _of_trainings(home) if _age_s(f) >= training_older_s),
     ]
     views = online_views(home, names.is_retired_view)
     sizes = {folder: _bytes(folder) for folder in folders}
@@ -169,6 +170,10 @@ class _Names:
 
 def _matching(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
     return (path for path in _below(folder) if is_wanted(path.name))
+
+
+def _of_trainings(home: Path) -> list[Path]:
+    return [*_below(home / "training"), *_below(home / "examples"), *home.glob(".verify-*")]
 
 
 def _below(folder: Path) -> list[Path]:

@@ -30,7 +30,8 @@ def gc(
     """Remove what belongs to definitions that are neither declared nor answering.
 
     Their features and re-keyed topics, consumer groups, snapshots, online views and cached
-    segments; and folders of broken-off trainings. Never events, labels, predictions or models.
+    segments; and folders of broken-off trainings and joined examples that nobody uses. Never
+    events, labels, predictions or models.
     """
     from serving.retired import find_retired, kept_definitions, remove_retired
     from streams.durations import seconds

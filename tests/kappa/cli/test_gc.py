@@ -110,11 +110,16 @@ def test_a_definition_that_is_gone_from_the_file_goes(place: Place) -> None:
     segments = place.home / "segments" / f"{place.name}.features.v1" / "0123"
     models, old = place.home / "models" / "abc", place.home / "training" / "old"
     young = place.home / "training" / "young"
-    for folder in (segments, models, old, young):
+    unused = [place.home / "examples" / "abc", place.home / ".verify-abc"]
+    histories = place.home / "snapshots" / "histories-inference-v1"
+    for folder in (segments, models, old, young, histories):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x" * 3000)
-    for path in (old / "file", old):
-        os.utime(path, (0, 0))
+    for folder in (old, *unused):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "file").write_bytes(b"x" * 3000)
+        os.utime(folder / "file", (0, 0))
+        os.utime(folder, (0, 0))
     assert online_views(place.home, lambda _: True) == ["features_v1", "features_v2"]
     before = place.topics()
 
@@ -133,7 +138,7 @@ def test_a_definition_that_is_gone_from_the_file_goes(place: Place) -> None:
     assert place.topics() == before - {f"{place.name}.features.v1"}
     assert place.groups() == {f"{place.name}.features.v2"}
     assert not segments.exists()
-    assert not old.exists()
+    assert not any(folder.exists() for folder in (old, *unused))
     assert models.exists()
     assert young.exists()
     assert [path.name for path in (place.home / "snapshots").iterdir()] == ["features-v2"]
