@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from serving.spec import DataDrift, Performance
     from streams.expressions import Above, Below, Equals, OneOf, Value
     from streams.stream import EventStream, LabelStream
+    from training.dataset.examples import SliceArrays
+    from training.dataset.torch_dataset import ReplayDataset
     from training.networks.declared import Custom, Experts, Tabular, Transformer
     from training.networks.tasks import Binary, MultiClass, Regression
     from training.parallel.declared import Parallel
@@ -80,6 +82,8 @@ __all__ = [
     "Rate",
     "Ratio",
     "Regression",
+    "ReplayDataset",
+    "SliceArrays",
     "Space",
     "Std",
     "Sum",
@@ -103,6 +107,8 @@ _NAMES = {
     "serving.spec": "DataDrift Performance",
     "streams.expressions": "Above Below Equals OneOf Value",
     "streams.stream": "EventStream LabelStream",
+    "training.dataset.examples": "SliceArrays",
+    "training.dataset.torch_dataset": "ReplayDataset",
     "training.networks.declared": "Custom Experts Tabular Transformer",
     "training.networks.tasks": "Binary MultiClass Regression",
     "training.parallel.declared": "Parallel",

@@ -10,6 +10,7 @@ import typer
 from kappa.cli.alerts import alerts
 from kappa.cli.audit import audit
 from kappa.cli.cutover import cutover
+from kappa.cli.dataset import dataset
 from kappa.cli.demo import demo
 from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
@@ -39,7 +40,7 @@ app = typer.Typer(
 
 for _command in (
     demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predictions,
-    alerts, audit, schema, doctor, worker,
+    alerts, audit, schema, doctor, worker, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")
