@@ -32,6 +32,7 @@ class Readiness:
     ) -> None:
         self._histories, self._router, self._hop = histories, router, hop
         self._reading, self._versions = reading, versions
+        self._assignments = hop.assignments
         if role == "inference":  # a shadow has to answer from a stated offset on: it waits
             router.is_ready = self._is_ready
 
@@ -42,6 +43,9 @@ class Readiness:
         for definition, last in router.waiting.items():
             targets = {place: partial(self._position, place) for place in self._places(definition)}
             self._histories.prepare(targets, last)
+        if not self._hop.held and self._hop.assignments == self._assignments:
+            return  # between a commit that failed and the next assignment: they may come back
+        self._assignments = self._hop.assignments
         depths = {
             topic: max(self._depth(definition), router.waiting.get(definition, 0))
             for topic, definition in self._versions.items()

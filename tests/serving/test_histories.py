@@ -5,11 +5,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 import serving.histories
+from serving.entity_events import EntityEvents
+from serving.histories import HistoryKeeper
 from serving.stretches import Outgoing, Place, Position
 from serving.transaction import TransactionalHop
 from streams.batch import LogBatch
@@ -121,12 +124,20 @@ def test_a_commit_that_fails_or_whose_outcome_is_unknown_changes_nothing(
         hop._give_up(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
         return False
 
+    opened, places = HistoryKeeper.opened, list[Place]()
+
+    def counted(keeper: HistoryKeeper, at: Place, *args: Any) -> EntityEvents:
+        places.append(at)
+        return opened(keeper, at, *args)
+
     append(bootstrap, topics, registered(12), live(12))
     fill(bootstrap, topics, 0, 250)
     monkeypatch.setattr(TransactionalHop, "commit", fragile)
+    monkeypatch.setattr(HistoryKeeper, "opened", counted)
     with working(bootstrap, topics, loader=load, max_batch=120, home=tmp_path):
         wait_drained(bootstrap, topics)
     assert calls[0] > 4
+    assert len(places) == PARTITIONS, "what is held is not read again"
     answers = committed_answers(bootstrap, topics.predictions)
     assert of_version(answers, 12) == all_expected(250, 12)
 
