@@ -23,7 +23,8 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{card['task']} task, trained on the features of definition v{definition['version']} "
-        f"(`{definition['hash'][:12]}`). Shares and means stand with 95 % intervals."
+        f"(`{definition['hash'][:12]}`). Shares and means stand with 95 % intervals; "
+        "those of shares take the examples to be independent."
     )
     yield ""
     yield "## Limits"

@@ -487,6 +487,7 @@ run_trainer(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_the_worker_trains_tracks_and_ends_on_sigterm(bootstrap: str, tmp_path: Path) -> None:
     filled = new_log(bootstrap)
     filled.fill(0, 1000)
@@ -515,3 +516,20 @@ def test_the_worker_trains_tracks_and_ends_on_sigterm(bootstrap: str, tmp_path: 
     assert (tmp_path / "mlflow" / "mlflow.db").is_file()
     artifacts = tmp_path / "mlflow" / "artifacts" / log.topics.name / registered.run_id
     assert (artifacts / "artifacts" / "manifest.json").is_file()
+    assert (artifacts / "artifacts" / "card" / "calibration.png").is_file()
+    shows_the_training_and_the_rollout(tmp_path / "mlflow", log.topics.name, registered)
+
+
+def shows_the_training_and_the_rollout(folder: Path, name: str, registered: Registered) -> None:
+    """Look at what MLflow has: figures of steps, epochs and the machine, and the live version."""
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(uri, registry_uri=uri)
+    metrics = client.get_run(str(registered.run_id)).data.metrics
+    assert metrics["log_loss"] == registered.metrics["log_loss"]
+    assert {"step/loss", "system/ranks_memory_megabytes"} <= set(metrics)
+    epochs = client.get_metric_history(str(registered.run_id), "validation_loss")
+    assert sorted(metric.step for metric in epochs) == [0, 1, 2]
+    tags = client.get_model_version_by_alias(name, "live").tags
+    assert (tags["kappa.version"], tags["kappa.stage"]) == (str(registered.version), "live")
