@@ -22,7 +22,7 @@ PREDICTION = Prediction("p", "e1", "x", 0.73125, 3, "live", 1, 0, Source(0, 0), 
 )
 def test_an_answer_is_shown_as_its_task_has_it(told: dict[str, object], shown: str) -> None:
     prediction = msgspec.structs.replace(PREDICTION, **told)
-    console = Console(width=120, record=True)
-    with console.capture():
+    console = Console(width=120)
+    with console.capture() as captured:
         console.print(predictions_table([prediction], "Predictions", ZoneInfo("UTC")))
-    assert f"│ {shown} │" in " ".join(console.export_text().split())
+    assert f"│ {shown} │" in " ".join(captured.get().split())
