@@ -36,6 +36,25 @@ class Figure:
     time_ms: int
 
 
+AGE_SHARE = 1 / 300
+"""A run of a day has about 2,000 values of a metric, as many in its first hour as in the rest."""
+
+
+class Pace:
+    """Says when the next figure is due: every ``every_s`` seconds, more rarely as the run ages."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._began = self._due = time.monotonic()
+
+    def is_due(self, now: float) -> bool:
+        """Return whether one is due at ``now`` (monotonic seconds), and if so begin to wait."""
+        if now < self._due:
+            return False
+        self._due = now + max(self._every_s, (now - self._began) * AGE_SHARE)
+        return True
+
+
 Sink = Callable[[list[Figure]], None]
 """Takes figures; must not block."""
 
@@ -47,8 +66,11 @@ class Watch:
         folder: where the run's progress.jsonl lies.
         sink: is given the figures, in the watch's thread.
         system: makes what reads the machine's figures, in the watch's thread; None for nothing.
-        look_s: seconds between two looks at the progress.
+        look_s: seconds between two looks at the progress; of the steps' lines since the last look
+            the newest counts.
         sample_s: seconds between two samples of the machine.
+
+    Epochs are told all; steps and samples ever more rarely, see :class:`Pace`.
     """
 
     def __init__(
@@ -61,9 +83,10 @@ class Watch:
     ) -> None:
         self._reader, self._sink, self._make_system = ProgressReader(folder), sink, system
         self._system: SystemSampler | None = None
-        self._look_s, self._sample_s = look_s, sample_s
+        self._look_s = look_s
+        self._of_steps, self._of_samples = Pace(look_s), Pace(sample_s)
         self._stop = threading.Event()
-        self._samples, self._due = 0, 0.0
+        self._samples = 0
         self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
 
     def start(self) -> None:
@@ -78,29 +101,33 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.wait(self._look_s):
             self._guarded()
-        self._due = 0.0  # a run that was over at once has one sample too
-        self._guarded()
+        self._guarded(is_last=True)  # a run that was over at once has its figures too
 
-    def _guarded(self) -> None:
+    def _guarded(self, is_last: bool = False) -> None:
         try:
-            figures = [*self._progress(), *self._machine()]
+            figures = [*self._progress(is_last), *self._machine(is_last)]
             if figures:
                 self._sink(figures)
         except Exception as error:  # a view must not end what it looks at
             _LOG.warning("a look at the training failed", why=repr(error))
 
-    def _progress(self) -> Iterator[Figure]:
+    def _progress(self, is_last: bool) -> Iterator[Figure]:
         now_ms = time.time_ns() // 1_000_000
+        step: dict[str, Any] | None = None
         for line in self._reader.lines():
-            yield from figures_of(line, now_ms)
+            if line["kind"] == "epoch":
+                yield from figures_of(line, now_ms)
+            else:
+                step = line
+        if step is not None and (self._of_steps.is_due(time.monotonic()) or is_last):
+            yield from figures_of(step, now_ms)
 
-    def _machine(self) -> Iterator[Figure]:
-        now = time.monotonic()
-        if self._make_system is None or now < self._due:
+    def _machine(self, is_last: bool) -> Iterator[Figure]:
+        is_due = self._of_samples.is_due(time.monotonic()) or is_last
+        if self._make_system is None or not is_due:
             return
         if self._system is None:
             self._system = self._make_system()
-        self._due = now + self._sample_s
         now_ms = time.time_ns() // 1_000_000
         for name, value in self._system.sample().items():
             yield Figure(name, float(value), self._samples, now_ms)

@@ -134,7 +134,12 @@ class Tracker:
                              uri=self._uri or str(self._folder), why=repr(error))  # fmt: skip
                 return None
 
-        return self._thread.submit(guarded)
+        try:
+            return self._thread.submit(guarded)
+        except RuntimeError:  # closed: a watch that hung comes too late
+            late: Future[str | None] = Future()
+            late.set_result(None)
+            return late
 
     def _ended(self, run: Run) -> None:
         if self._current is run:

@@ -48,6 +48,27 @@ def test_lines_are_told_while_the_run_goes_on(tmp_path: Path) -> None:
     assert all(abs(f.time_ms - time.time() * 1000) < 60_000 for f in told)
 
 
+def test_of_many_steps_the_newest_counts_and_of_epochs_all(tmp_path: Path) -> None:
+    told: list[Figure] = []
+    watch = Watch(tmp_path, told.extend, look_s=60)
+    writer = ProgressWriter(tmp_path, 0)
+    for step in range(1, 5):
+        writer.write("step", {"epoch": 0, "steps": step, "loss": 1.0})
+        writer.write("epoch", {"epoch": step - 1, "steps": step, "train_loss": 0.5})
+    watch.start()
+    watch.stop()
+    assert [f.step for f in told if f.name == "step/loss"] == [4]
+    assert [f.step for f in told if f.name == "train_loss"] == [0, 1, 2, 3]
+
+
+def test_figures_come_more_rarely_as_a_run_ages() -> None:
+    pace, began = live.Pace(1.0), time.monotonic()
+    due = [s for s in range(86_400) if pace.is_due(began + 1 + s)]
+    assert len([s for s in due if s < 300]) == 300
+    assert len(due) < 2500
+    assert due[-1] - due[-2] == pytest.approx(288, rel=0.02)
+
+
 def test_the_machine_is_sampled_and_a_short_run_once(tmp_path: Path) -> None:
     told: list[Figure] = []
     watch = Watch(tmp_path, told.extend, lambda: SystemSampler(tmp_path), look_s=60)

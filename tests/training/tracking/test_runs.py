@@ -199,6 +199,7 @@ def test_mlflow_failing_is_a_warning(trained: TrainedModel, tmp_path: Path) -> N
         tracker.finish(run, trained, version=1)
         tracker.mirror(Rollout().apply(of_version(1)))
         tracker.close()
+    tracker.mirror(Rollout().apply(of_version(2)))  # too late, and no error
     assert run.id_within(0) is None
     assert [log["log_level"] for log in logs] == ["warning"]
     assert logs[0]["doing"] == "opening MLflow"
