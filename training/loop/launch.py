@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import socket
 import subprocess
 import sys
@@ -21,18 +20,18 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from streams.errors import TrainingError
-from training.loop.progress import ProgressReader
+from training.loop.waiting import (
+    LOG_TAIL_BYTES,
+    POLL_S,
+    EpochTeller,
+    failure,
+    stop,
+    wait,
+)
+from training.loop.waiting import Check as Check
+from training.loop.waiting import EpochReport as EpochReport
 
-POLL_S = 0.05
-STOP_TIMEOUT_S = 5.0
-LOG_TAIL_BYTES = 3000
 RESTARTS = 2
-
-EpochReport = Callable[[dict[str, float]], None]
-"""Is told of each finished epoch: its line in progress.jsonl."""
-
-Check = Callable[[], None]
-"""Is called all the time while the ranks run; raises what is to end them."""
 
 
 def go_on() -> None:
@@ -98,11 +97,11 @@ class Torchrun:
                 start_new_session=True,  # Ctrl-C comes to us alone, and we stop them in order
             )
             try:
-                code = _wait(process, _EpochTeller(folder, on_epoch), check)
+                code = wait(process, EpochTeller(folder, on_epoch), check)
             finally:
-                _stop(process)
+                stop(process)
         if code:
-            raise _failure(log_file, ranks, f"exit status {code}")
+            raise failure(log_file, ranks, f"exit status {code}")
 
     def command(self, job_file: Path, ranks: int) -> list[str]:
         """Return the command line; on one machine torchrun picks a free port of loopback."""
@@ -175,7 +174,7 @@ class WarmRanks:
     def close(self) -> None:
         """End the process, and the ranks if any run."""
         if self._process is not None:
-            _stop(self._process)
+            stop(self._process)
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):
@@ -190,7 +189,7 @@ class WarmRanks:
         """Run the job in ``folder``; raises TrainingError where the ranks fail."""
         job = {"job": str(folder / "job.json"), "ranks": ranks, "restarts": self._restarts}
         request = json.dumps(job).encode() + b"\n"
-        tell = _EpochTeller(folder, on_epoch)
+        tell = EpochTeller(folder, on_epoch)
 
         def meanwhile() -> None:
             check()
@@ -202,14 +201,14 @@ class WarmRanks:
             answer = self._answer(meanwhile)
             tell()
             if answer is None:
-                raise _failure(
+                raise failure(
                     folder / "ranks.log", ranks, f"their agent ended: {self._agent_log()}"
                 )
         except BaseException:
             self.close()
             raise
         if answer["error"]:
-            raise _failure(folder / "ranks.log", ranks, str(answer["error"]))
+            raise failure(folder / "ranks.log", ranks, str(answer["error"]))
 
     def _begins(self, request: bytes, check: Check) -> bool:
         """Hand over a request; False where the process, idle for too long, ended just then."""
@@ -246,18 +245,6 @@ class WarmRanks:
         return self._log.read()[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
 
 
-class _EpochTeller:
-    """Reports the epochs that progress.jsonl has gained."""
-
-    def __init__(self, folder: Path, on_epoch: EpochReport) -> None:
-        self._reader, self._on_epoch = ProgressReader(folder), on_epoch
-
-    def __call__(self) -> None:
-        for line in self._reader.lines():
-            if line.pop("kind") == "epoch":
-                self._on_epoch(line)
-
-
 def rank_environment(*, loopback: bool = True) -> dict[str, str]:
     """Return the environment of torchrun and its ranks: one thread each, loopback as a rule."""
     project = str(Path(__file__).resolve().parents[2])
@@ -284,34 +271,3 @@ def rank_environment(*, loopback: bool = True) -> dict[str, str]:
 def _installed(path: str) -> bool:
     """Return whether an entry of ``sys.path`` belongs to the interpreter or its environment."""
     return any(Path(path).is_relative_to(place) for place in (sys.prefix, sys.base_prefix))
-
-
-def _wait(process: subprocess.Popen[bytes], tell: "_EpochTeller", check: Check) -> int:
-    while True:
-        check()
-        code: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = process.wait(POLL_S)
-        tell()
-        if code is not None:
-            return code
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a process group, and what it left in it."""
-    if process.poll() is None:
-        process.terminate()  # the elastic agent passes it on and waits for its ranks
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_TIMEOUT_S)
-    if process.poll() != 0:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _failure(log_file: Path, ranks: int, why: str) -> TrainingError:
-    log = log_file.read_bytes() if log_file.exists() else b""
-    tail = log[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
-    return TrainingError(
-        f"the {ranks} training ranks failed ({why}); the end of {log_file}:\n{tail}"
-    )

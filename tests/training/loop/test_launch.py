@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -51,6 +52,22 @@ def test_two_ranks_equal_one_with_twice_the_batch(tmp_path: Path, warm: WarmRank
         assert a == pytest.approx(b, abs=1e-5)
 
 
+def test_the_loss_curves_of_two_ranks_and_one_lie_on_each_other_for_50_steps(
+    tmp_path: Path, warm: WarmRanks
+) -> None:
+    # One step per epoch, so that each step's loss is told.
+    steps: dict[str, Any] = {"n_train": 64, "epochs": 50, "clip": 0.2, "learning_rate": 0.02}
+    write(tmp_path / "two", batch=8, accumulate=4, **steps)
+    write(tmp_path / "one", batch=64, **steps)
+    warm(tmp_path / "two", 2, lambda _: None)
+    main(tmp_path / "one" / "job.json")
+    two, one = result_of(tmp_path / "two"), result_of(tmp_path / "one")
+    assert [line["steps"] for line in one.history] == list(range(1, 51))
+    assert one.history[-1]["train_loss"] < 0.7 * one.history[0]["train_loss"]
+    for a, b in zip(two.history, one.history, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
+
+
 def test_torchrun_and_warm_ranks_give_the_same_bits(tmp_path: Path, warm: WarmRanks) -> None:
     epochs: list[float] = []
     for name in ("torchrun", "warm"):
@@ -65,7 +82,7 @@ def test_torchrun_and_warm_ranks_give_the_same_bits(tmp_path: Path, warm: WarmRa
 def test_what_the_caller_raises_ends_the_ranks_and_the_run_resumes(
     tmp_path: Path, warm: WarmRanks
 ) -> None:
-    many = {"n_train": 8000, "epochs": 12, "batch": 32}
+    many = {"n_train": 4000, "epochs": 8, "batch": 32}
     write(tmp_path / "stopped", **many)
     write(tmp_path / "whole", **many)
     begun: list[float] = []

@@ -1,10 +1,8 @@
 """One rank in this process, and what its module needs."""
 
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ from streams.errors import TrainingError
 from tests.training.learnable import write
 from training.loop.launch import rank_environment
 from training.loop.rank import main
-from training.loop.run_folder import RankResult, read_result
+from training.loop.run_folder import RankResult, read_result, save_arrays
 
 
 def result_of(folder: Path) -> RankResult:
@@ -83,28 +81,19 @@ def test_a_run_that_is_complete_does_nothing_again(tmp_path: Path) -> None:
     assert_same(first, result_of(tmp_path))
 
 
-def test_killed_and_resumed_is_as_if_it_had_not_been(tmp_path: Path) -> None:
-    parameters = {"n_train": 4000, "epochs": 16, "dropout": 0.1, "precision": "float16"}
-    write(tmp_path / "killed", **parameters)  # type: ignore[arg-type]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training.loop.rank", str(tmp_path / "killed" / "job.json")],
-        env=rank_environment(),
-    )
-    checkpoints = tmp_path / "killed" / "checkpoints"
-    deadline = time.monotonic() + 120
-    while (
-        not any(checkpoints.glob("step-*"))
-        and process.poll() is None
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert any(checkpoints.glob("step-*"))
-    assert read_result(tmp_path / "killed") is None, "it ended before it could be killed"
-    main(tmp_path / "killed" / "job.json")
-    uninterrupted = trained(tmp_path / "whole", **parameters)  # type: ignore[arg-type]
-    assert_same(uninterrupted, result_of(tmp_path / "killed"))
+def test_a_warm_start_begins_with_the_parameters_that_lie_there(tmp_path: Path) -> None:
+    first = trained(tmp_path / "first")
+    assert first.best_epoch == 3
+    write(tmp_path / "cold", epochs=1, learning_rate=1e-9)
+    write(tmp_path / "warm", epochs=1, learning_rate=1e-9)
+    save_arrays(tmp_path / "warm" / "initial.npz", first.weights)
+    for name in ("cold", "warm"):
+        main(tmp_path / name / "job.json")
+    losses = [result_of(tmp_path / name).history[0]["validation_loss"] for name in ("cold", "warm")]
+    assert losses[0] > losses[1] + 0.05
+    assert losses[1] == pytest.approx(first.history[3]["validation_loss"], abs=1e-4)
+    write(tmp_path / "warm", epochs=2)  # another job in the folder: nothing is left over
+    assert not (tmp_path / "warm" / "initial.npz").exists()
 
 
 def test_a_checkpoint_of_another_job_is_not_taken(tmp_path: Path) -> None:
