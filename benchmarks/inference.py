@@ -30,6 +30,7 @@ from examples.citibike import pipeline  # noqa: E402
 from features.records import FeatureCodec, FeatureRows  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
 from serving.answers import Predict  # noqa: E402
+from serving.histories import history_keeper  # noqa: E402
 from serving.inference import InferenceWorker  # noqa: E402
 from serving.router import Router  # noqa: E402
 from serving.stretches import Outgoing, Position  # noqa: E402
@@ -108,8 +109,8 @@ def measure(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
     copied = copy(bootstrap, topics)
     runs = {
         "bare_copy": copied,
-        "version_0": answer(bootstrap, topics, "v0", None),
-        "network": answer(bootstrap, topics, "network", network),
+        "version_0": answer(bootstrap, topics, folder, "v0", None),
+        "network": answer(bootstrap, topics, folder, "network", network),
     }
     for name, run in runs.items():
         figures[f"{name}_per_core"] = round(events / run.cpu_s)
@@ -197,7 +198,7 @@ def package(folder: Path, rows: FeatureRows) -> Predict:
         metrics={},
         manifest={},
     )
-    return load_package(str(folder / "package"), digest).predict
+    return load_package(str(folder / "package"), digest).answers
 
 
 def hop_of(bootstrap: str, topics: Topics, group: str) -> tuple[TransactionalHop, Drained]:
@@ -234,18 +235,23 @@ def copy(bootstrap: str, topics: Topics) -> Drained:
     return drained
 
 
-def answer(bootstrap: str, topics: Topics, group: str, model: Predict | None) -> Drained:
+def answer(
+    bootstrap: str, topics: Topics, home: Path, group: str, model: Predict | None
+) -> Drained:
     """Run the inference worker until it is drained, with ``model`` live or version 0."""
     hop, drained = hop_of(bootstrap, topics, group)
     router = Router("inference", "w0", pipeline.model.prior, loader(model))
     if model is not None:
         router.follow([Registered(1, "c", "", "", {}, {}, None), StageChanged(1, "live", "")])
     control = ControlFollower(bootstrap, topics.models)
+    declared = pipeline.definitions, pipeline.events, pipeline.labels
+    histories = history_keeper(bootstrap, topics, *declared, home, "inference")
     worker = InferenceWorker(
-        bootstrap, hop, topics, pipeline.definitions, pipeline.events, pipeline.labels, router,
-        control, ControlWriter(bootstrap), "inference", SystemClock(),
+        bootstrap, hop, topics, *declared, router, control, ControlWriter(bootstrap), histories,
+        "inference", SystemClock(),
     )  # fmt: skip
     worker.run(drained)
+    histories.close()
     hop.close()
     control.close()
     return drained
