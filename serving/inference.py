@@ -9,32 +9,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from features.definition import Definition
 from features.records import FeatureCodec
-from serving.answers import (
-    AnswerCodec,
-    Asked,
-    Questions,
-    checked_answers,
-    last_of,
-    not_answered,
-    questions,
-)
+from serving.answers import AnswerCodec, not_answered, questions
 from serving.histories import HistoryKeeper, history_keeper
+from serving.predicting import Predicting, Read
 from serving.readiness import Readiness
 from serving.reading import Reading, sources_of
-from serving.router import Answering, Loader, Role, Router, packaged_models
+from serving.router import Loader, Role, Router, packaged_models
 from serving.seeking import finder
 from serving.stopping import until_signal
-from serving.stretches import Outgoing, Place, Position, Taken
+from serving.stretches import Place, Position, Taken
 from serving.switching import Switch, check_first
 from serving.transaction import TransactionalHop
 from streams.clock import Clock, SystemClock
@@ -84,14 +76,14 @@ class InferenceWorker:
         clock: Clock,
     ) -> None:
         self._hop, self._topics, self._router = hop, topics, router
-        self._control, self._writer, self._clock = control, writer, clock
+        self._control, self._writer = control, writer
         self._role, self._histories = role, histories
         sources = sources_of(topics, definitions, events, labels)
         self._reading = Reading(sources, definitions[0].version, finder(bootstrap))
         self._switch = Switch(bootstrap, topics, events.partitions, hop.worker)
         self._version_of = {source.topic: version for version, source in sources.items()}
         self._features = {d.version: FeatureCodec(d, events, labels) for d in definitions}
-        self._answers = {
+        codecs = {
             version: AnswerCodec(
                 features_topic=source.topic,
                 topic=topics.predictions if role == "inference" else topics.shadow,
@@ -102,6 +94,7 @@ class InferenceWorker:
             for version, source in sources.items()
         }
         self._assignments = 0
+        self._predicting = Predicting(router, histories, codecs, clock, self._announce)
         self._readiness = Readiness(histories, router, self._reading, hop, self._version_of, role)
 
     def run(self, stop: threading.Event) -> None:
@@ -195,7 +188,7 @@ class InferenceWorker:
 
     def _answer(self, taken: Taken) -> None:
         reached: dict[Place, Position] = {}
-        read: list[_Read] = []
+        read: list[Read] = []
         for place, offset in taken.reached.items():
             change = self._reading.cutovers.reached(place[1])
             reached[place] = replace(self._hop.positions[place], next_offset=offset, change=change)
@@ -212,68 +205,13 @@ class InferenceWorker:
                 new = not_answered(sources, before)
                 if self._role == "inference":
                     new &= self._reading.answers(version, every.rows)
-                read.append(_Read(version, place, self._hop.positions[place], every, new))
+                read.append(Read(version, place, self._hop.positions[place], every, new))
                 answered = max(before, int(sources.max()))
                 reached[place] = replace(reached[place], answered=answered)
-        if self._hop.commit(self._predictions(read), reached):
+        if self._hop.commit(self._predicting.outgoing(read), reached):
             self._histories.confirm(reached)
         else:
             self._histories.forget()
-
-    def _predictions(self, read: list[_Read]) -> list[Outgoing]:
-        """Return the answers of all that answer; a model that fails must not stop the others."""
-        while True:
-            made: list[Outgoing] = []
-            self._look(read)
-            for chosen in self._router.answering:
-                mine = [part for part in read if part.definition == chosen.definition]
-                try:
-                    made += [out for part in mine for out in self._by(chosen, part)]
-                except Exception as error:
-                    self._router.set_aside(chosen.version, error)
-                    self._announce()
-                    break  # the whole batch anew: what is announced holds for all of it
-            else:
-                return made
-
-    def _look(self, read: list[_Read]) -> None:
-        """See to the histories of what was read, where a model that answers wants them."""
-        for part in read:
-            models = self._router.of(part.definition)
-            last = max((last_of(chosen.predict) for chosen in models), default=0)
-            if last:
-                part.numbers = self._histories.look(part.place, part.begun, part.every.rows, last)
-
-    def _by(self, chosen: Answering, part: _Read) -> Iterator[Outgoing]:
-        """Yield what the version answers of a partition, where that is anything."""
-        first, last = chosen.since.get(str(part.place[1]), 0), last_of(chosen.predict)
-        mine = part.new & (part.every.offsets >= first)
-        due = part.every.select(mine)
-        if not len(due):
-            return
-        asked: Asked = due.rows
-        if last:
-            asked = self._histories.histories(part.place, part.numbers[mine], last)
-        answers = checked_answers(chosen.predict, asked, self._router.task)
-        now_ms = self._clock.now_ms()
-        codec = self._answers[chosen.definition]
-        yield codec.encode(due, answers, chosen.version, chosen.stage, now_ms)
-
-
-@dataclass
-class _Read:
-    """What was read of a partition: of ``every`` record those that are ``new`` (n,) are answered.
-
-    ``begun`` is the position before it. ``numbers`` (n,) are those of the rows' histories, where a
-    model wants them.
-    """
-
-    definition: int
-    place: Place
-    begun: Position
-    every: Questions
-    new: NDArray[np.bool_]
-    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def run_inference(
