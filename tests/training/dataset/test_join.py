@@ -179,6 +179,22 @@ def test_pieces_change_nothing(tmp_path: Path, with_log: bool) -> None:
     assert contents[0] == contents[1] == contents[2]
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_first_record_and_the_first_label_of_an_event_count(
+    tmp_path: Path, pieces: int
+) -> None:
+    events = [Event(0, 0, 5, "a", 1), Event(1, 0, 6, "a", 2), Event(1, 1, 7, "b", 3)]
+    labels = [
+        Label(0, 0, True, "a", 3, 1.0), Label(1, 0, True, "a", 3, 0.0),
+        Label(1, 1, True, "b", 3, 0.0), Label(1, 2, True, "b", 3, 1.0),
+    ]  # fmt: skip
+    examples = built(tmp_path / "set", events, labels, pieces=pieces)
+    assert rows_of(examples) == [(5.0, 1.0), (7.0, 0.0)]
+    assert examples.counts["repeated_labels"] == 2
+    assert examples.counts["repeated_feature_records"] == 1
+    assert examples.counts["events_in_window"] == 2
+
+
 def test_label_known_after_the_cutoff_is_not_used(tmp_path: Path) -> None:
     events, labels = example(10)
     examples = built(tmp_path / "set", events, labels, label_cutoff_ms=5)
