@@ -91,10 +91,10 @@ def report(course: Course, facts: dict[str, str], timezone: str) -> Report:
         for name in course.features
     }
     summary = Table(
-        f"PSI of {len(compared)} windows; bands below {STABLE:g}, up to {MAJOR:g}, from there on",
+        f"PSI of {len(compared)} windows: how many are stable, moderate, major ({MAJOR:g} or more)",
         [
-            "feature", "median", "largest", "in the window of", "by chance up to",
-            "stable", "moderate", "major", "major and beyond chance",
+            "feature", "median", "largest", "in", "by chance", f"< {STABLE:g}", f"< {MAJOR:g}",
+            "major", "beyond chance",
         ],
         [_summary_row(name, drifts, labels) for name, drifts in by_feature.items() if drifts],
     )  # fmt: skip
@@ -121,9 +121,9 @@ def report(course: Course, facts: dict[str, str], timezone: str) -> Report:
         tables=[summary],
         details=[every],
         remarks=[
-            f"*By chance* is what PSI exceeds with probability {ALPHA:g} in any feature of a "
-            "window though nothing has changed, by the numbers of events on both sides, as if "
-            "they were independent. Windowed features of neighbouring events are not: their index "
+            "*By chance* is the median, over the windows, of what PSI exceeds with probability "
+            f"{ALPHA:g} in any feature of a window though nothing has changed, by the numbers of "
+            "events on both sides, as if they were independent. Windowed features of neighbouring events are not: their index "
             "moves further by chance, and with the seasons if the reference is short of a year."
         ],
         charts=[

@@ -47,7 +47,8 @@ def ddp(
     from training.lab.ddp import measure, report
     from training.lab.entry import default_ranks, is_full
 
-    settings = settings_of(is_full(full), default_ranks(ranks))
+    most = default_ranks(ranks)
+    settings = settings_of(is_full(full, most), most)
     _show("ddp", lambda: report(settings, measure(settings)), out, as_json)
 
 
@@ -70,11 +71,12 @@ def pipeline(
     as_json: JsonOption = False,
 ) -> None:
     """Train a 24-layer Transformer in p stages: bubble and memory of GPipe and 1F1B."""
-    from training.lab.entry import default_ranks, is_full
+    from training.lab.entry import CPU_RANKS, default_ranks, is_full
     from training.lab.pipeline import measure, report
     from training.lab.pipeline import pipeline as settings_of
 
-    settings = settings_of(is_full(full), default_ranks(stages))
+    most = max(CPU_RANKS, default_ranks(stages))
+    settings = settings_of(is_full(full, most), most)
     _show("pipeline", lambda: report(settings, measure(settings)), out, as_json)
 
 

@@ -98,14 +98,14 @@ def report(settings: Amp, figures: dict[str, Any]) -> Report:
     rows, on_gpu = figures["rows"], figures["on_gpu"]
     names = {
         "float32": "FP32", "tf32": "TF32", "bfloat16": "AMP, bf16",
-        "float16": "AMP, fp16 with GradScaler",
+        "float16": "AMP, fp16 + GradScaler",
     }  # fmt: skip
     memory = "peak memory" if on_gpu else "kept for backward"
     table = Table(
         f"A step of {settings.batch} examples",
         [
             "precision", "step", "examples/s", "times FP32", memory, "of FP32", "last loss",
-            "largest gap to FP32's loss", *(["MFU"] if rows[0]["mfu"] else []),
+            "largest gap", *(["MFU"] if rows[0]["mfu"] else []),
         ],
         [
             [
@@ -169,6 +169,9 @@ def _remarks(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
             f"bf16 is {row['faster']:.2f} times as quick as FP32{goal}, and takes "
             f"{row['memory_share']:.0%} of its memory."
         )
+    remarks.append(
+        "The largest gap is that of a loss, mean of ten steps, to FP32's at the same steps."
+    )
     remarks.append(
         "Weights, their gradients and the optimiser stay in float32; FP32 is without "
         "TensorFloat-32."

@@ -161,8 +161,8 @@ def report(settings: Ddp, figures: dict[str, Any]) -> Report:
     speed = Table(
         f"Speed-up over one rank; {settings.batch} examples per rank and step",
         [
-            "ranks", "examples/s", "step", "speed-up", "efficiency",
-            f"{settings.accumulate} batches per all-reduce", "without all-reduce",
+            "ranks", "per s", "step", "speed-up", "efficiency",
+            f"{settings.accumulate} accum.", "no reduce",
             *(["MFU"] if last["mfu"] is not None else []),
         ],
         [
@@ -183,14 +183,13 @@ def report(settings: Ddp, figures: dict[str, Any]) -> Report:
     model = Table(
         "The communication model, from one rank's step and the all-reduce's own speed",
         [
-            "ranks", "all-reduce", "bytes/s", "rho", "N/(1+rho)", "ring", "overlapped",
-            "of shared cores", "measured",
+            "ranks", "reduce", "GB/s", "rho", "N/(1+rho)", "ring", "overlap", "shared", "measured",
         ],
         [
             [
                 str(row["ranks"]),
                 milliseconds(row["all_reduce_s"]),
-                f"{row['bandwidth'] / 1e9:.2f} GB/s",
+                f"{row['bandwidth'] / 1e9:.2f}",
                 f"{row['ratio']:.3f}",
                 f"{row['predicted']:.2f}",
                 f"{row['predicted_ring']:.2f}",
@@ -205,9 +204,9 @@ def report(settings: Ddp, figures: dict[str, Any]) -> Report:
     curves: dict[str, tuple[list[float], list[float]]] = {
         "predicted: ideal": (counts, counts),
         "predicted: N/(1+rho)": (counts, [1.0, *(row["predicted"] for row in several)]),
-        "predicted: overlapped": (counts, [1.0, *(row["predicted_bound"] for row in several)]),
+        "predicted: overlap": (counts, [1.0, *(row["predicted_bound"] for row in several)]),
         "measured": (counts, [row["speed_up"] for row in rows]),
-        f"measured, {settings.accumulate} batches per all-reduce": (
+        f"measured, {settings.accumulate} batches accumulated": (
             counts, [row["accumulated"] for row in rows],
         ),
     }  # fmt: skip
@@ -246,10 +245,11 @@ def _facts(settings: Ddp, figures: dict[str, Any]) -> dict[str, str]:
 
 def _remarks(last: dict[str, Any], on_gpu: bool) -> list[str]:
     remarks = [
-        "rho = (2·P·size/bandwidth) / (FLOPs/FLOPS). *ring* counts 2(N-1)/N·P·size; *overlapped* "
-        "is the bound where the all-reduce hides behind the backward pass; *of shared cores* "
-        "takes the ranks' own step without all-reduce, as they run beside each other, in place "
-        "of one rank's."
+        "rho = (2·P·size/bandwidth) / (FLOPs/FLOPS). *ring* counts 2(N-1)/N·P·size; *overlap* "
+        "is the bound where the all-reduce hides behind the backward pass; *shared* "
+        "takes the ranks' own step without all-reduce, as they run beside each other on cores and "
+        "memory that they share, in place of one rank's; *accum.* has one all-reduce for "
+        "several batches (no_sync), *no reduce* none."
     ]
     if last["ranks"] > 1 and not on_gpu:
         remarks.append(

@@ -29,7 +29,7 @@ class Entry:
         print(json.dumps(report.figures) if self.as_json else report.markdown())
 
 
-def entry(what: str) -> Entry:
+def entry(what: str, least_ranks: int = 1) -> Entry:
     """Return what was asked for on the command line."""
     parser = argparse.ArgumentParser(description=what.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="full sizes; so on GPUs anyway")
@@ -38,17 +38,14 @@ def entry(what: str) -> Entry:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--out", type=Path, help="folder for the report and its charts")
     given = parser.parse_args()
-    return Entry(
-        full=is_full(True if given.full else False if given.small else None),
-        ranks=default_ranks(given.ranks),
-        as_json=given.json,
-        out=given.out,
-    )
+    ranks = max(least_ranks, default_ranks(given.ranks))
+    wanted = True if given.full else False if given.small else None
+    return Entry(is_full(wanted, ranks), ranks, given.json, given.out)
 
 
-def is_full(wanted: bool | None) -> bool:
-    """Return whether full sizes are run: as wanted, or where there is a GPU."""
-    return gpu_count() > 0 if wanted is None else wanted
+def is_full(wanted: bool | None, ranks: int = 1) -> bool:
+    """Return whether full sizes are run: as wanted, or where there is a GPU for each rank."""
+    return gpu_count() >= ranks if wanted is None else wanted
 
 
 def default_ranks(wanted: int | None) -> int:

@@ -49,6 +49,7 @@ def machine_facts(on_gpu: bool) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "?"),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f} processes ready to run, mean of the last minute",
         "system": f"{platform.system()} {platform.machine()}",
     }
     if on_gpu:

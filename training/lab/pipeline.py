@@ -118,19 +118,26 @@ def times_of(steps: Sequence[Sequence[Interval]], stages: int) -> list[dict[Work
 def report(settings: PipelineLab, figures: dict[str, Any]) -> Report:
     """Return the report of :func:`measure`'s figures."""
     rows, stages = figures["rows"], figures["stages"]
-    time = Table(
+    waits = Table(
         f"{stages} stages; the bubble is the share of their time in which they wait",
-        [
-            "schedule, m", "bubble", "least", "of the schedule", "(p-1)/(m+p-1)", "step",
-            "speed-up", "at most", "in flight, by stage", "activations of the fullest stage",
-        ],
+        ["schedule, m", "(p-1)/(m+p-1)", "of the schedule", "least measured", "measured"],
         [
             [
-                f"{NAMES[row['schedule']]}, {row['microbatches']}",
-                f"{row['bubble']:.1%}",
-                f"{row['least_bubble']:.1%}",
-                f"{row['schedule_bubble']:.1%}",
+                _name(row),
                 f"{row['predicted_bubble']:.1%}",
+                f"{row['schedule_bubble']:.1%}",
+                f"{row['least_bubble']:.1%}",
+                f"{row['bubble']:.1%}",
+            ]
+            for row in rows
+        ],
+    )
+    holds = Table(
+        "Time and memory of a step",
+        ["schedule, m", "step", "speed-up", "at most", "in flight", "activations, fullest"],
+        [
+            [
+                _name(row),
                 milliseconds(row["step_s"]),
                 f"{row['speed_up']:.2f}",
                 f"{row['predicted_speed_up']:.2f}",
@@ -139,7 +146,7 @@ def report(settings: PipelineLab, figures: dict[str, Any]) -> Report:
             ]
             for row in rows
         ],
-    )  # fmt: skip
+    )
     several = [float(m) for m in sorted({row["microbatches"] for row in rows})]
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {
         "predicted (p-1)/(m+p-1)": (several, [bubble(stages, int(m)) for m in several])
@@ -159,7 +166,7 @@ def report(settings: PipelineLab, figures: dict[str, Any]) -> Report:
             "backend": "nccl" if figures["on_gpu"] else "gloo, one thread per stage",
             **figures["machine"],
         },
-        tables=[time],
+        tables=[waits, holds],
         remarks=_remarks(rows, figures),
         charts=[
             Chart(
@@ -215,6 +222,10 @@ def _remarks(rows: list[dict[str, Any]], figures: dict[str, Any]) -> list[str]:
     return remarks
 
 
+def _name(row: dict[str, Any]) -> str:
+    return f"{NAMES[row['schedule']]}, {row['microbatches']}"
+
+
 def _intervals(rows: list[list[float]]) -> list[Interval]:
     works: tuple[Work, Work] = ("forward", "backward")
     return [
@@ -229,7 +240,7 @@ def _of(found: dict[str, Any], name: str) -> list[list[int]]:
 
 def main() -> None:
     """Measure on this machine and print the figures."""
-    given = entry(__doc__ or "")
+    given = entry(__doc__ or "", CPU_RANKS)
     settings = pipeline(given.full, given.ranks)
     given.tell(report(settings, measure(settings)))
 
