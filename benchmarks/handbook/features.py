@@ -1,7 +1,8 @@
 """The features of our own pipeline for the handbook's payments, made by the feature engine.
 
 The definition is richer than ``examples/fraud.py``'s: it says what is unusual for a customer, and
-how the verdicts on a terminal are spread over the weeks. The two stages (customer, terminal) run in
+how the verdicts on a terminal are spread over the weeks. Some windows fit what the handbook says of
+its simulation: a terminal is misused for 28 days. The two stages (customer, terminal) run in
 this process over the whole log, re-keyed records and labels in the order of time, as a replay does.
 """
 
