@@ -123,8 +123,9 @@ def report(course: Course, facts: dict[str, str], timezone: str) -> Report:
         remarks=[
             "*By chance* is the median, over the windows, of what PSI exceeds with probability "
             f"{ALPHA:g} in any feature of a window though nothing has changed, by the numbers of "
-            "events on both sides, as if they were independent. Windowed features of neighbouring events are not: their index "
-            "moves further by chance, and with the seasons if the reference is short of a year."
+            "events on both sides, as if they were independent. Windowed features of neighbouring "
+            "events are not: their index moves further by chance, and with the seasons if the "
+            "reference is short of a year."
         ],
         charts=[
             Chart(
