@@ -4,7 +4,7 @@
 
 Two ranks on this machine (Gloo, one thread each), MLP 64-256-256-1, 4,096 examples per rank. Each
 round times a few steps of every variant, one after another, so that what else the machine does
-hits all alike; figures are made of each variant's lowest tenth over the rounds. The bare loop
+hits all alike; figures are made of each variant's lower quartile over the rounds. The bare loop
 computes on one batch that lies in memory; our step reads its examples from the run folder, clips,
 and is what a training does. "x one process" counts examples per second; accumulating is four
 micro-batches per step.
@@ -70,7 +70,7 @@ def run(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def figures(found: dict[str, Any]) -> dict[str, float]:
-    """Return ratios of each variant's lowest tenth over the rounds."""
+    """Return ratios of each variant's lower quartile over the rounds."""
     rounds = found["rounds"]
     step_s = {name: float(np.quantile([r[name] for r in rounds], 0.25)) for name in rounds[0]}
     several = {name: step_s[f"{name} adamw accumulate"] for name in ("single", "bare", "ours")}
