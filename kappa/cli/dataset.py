@@ -1,28 +1,19 @@
 """``kappa dataset``: what a training would learn from, as arrays for a loop of one's own."""
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
-from kappa.cli.train import TIME_FORMATS, cutoff_of
+from kappa.cli.training_options import UntilOption, cutoff_of
 
 
 def dataset(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     pipeline: PipelineOption = DEFAULT_PIPELINE,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=TIME_FORMATS,
-            metavar="TIME",
-            help="Events before this time and labels known by then, in the pipeline's time zone. "
-            "Default: everything in the log.",
-        ),
-    ] = None,
+    until: UntilOption = None,
     definition: Annotated[
         str | None,
         typer.Option(metavar="VERSION", help="Features of this definition. Default: the first."),

@@ -2,13 +2,18 @@
 
 import json
 import time
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
-from kappa.cli.train import TIME_FORMATS, cutoff_of
+from kappa.cli.training_options import (
+    UntilOption,
+    WarmOption,
+    WindowOption,
+    cutoff_of,
+    start_of,
+)
 
 if TYPE_CHECKING:
     from streams.wire import Retrain
@@ -19,29 +24,9 @@ HINT_AFTER_S = 30.0
 
 def retrain(
     pipeline: PipelineOption = DEFAULT_PIPELINE,
-    warm: Annotated[
-        bool | None,
-        typer.Option(
-            "--warm/--full",
-            help="Go on from the live model's parameters, or begin anew. Default: as declared.",
-        ),
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LENGTH|all",
-            help="How far back it learns: 30d, or all for the whole log. Default: as declared.",
-        ),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=TIME_FORMATS,
-            metavar="TIME",
-            help="Learn from events before this time and from labels known by then, in the "
-            "pipeline's time zone. Default: everything in the log.",
-        ),
-    ] = None,
+    warm: WarmOption = None,
+    window: WindowOption = None,
+    until: UntilOption = None,
     reason: Annotated[
         str, typer.Option(help="Why, for the control log.")
     ] = "asked for by an operator",
@@ -67,9 +52,6 @@ def retrain(
 
     if window is not None and window != WHOLE_LOG:
         seconds(window)  # a wrong one is told here, not by the trainer later
-    start: Literal["full", "warm"] | None = None
-    if warm is not None:
-        start = "warm" if warm else "full"
     with open_context(pipeline) as context:
         # A cut-off in the future would hold up the schedule until then.
         cutoff_ms = min(cutoff_of(context, None, until), SystemClock().now_ms())
@@ -77,7 +59,7 @@ def retrain(
             command_id=f"operator-{uuid4().hex[:12]}",
             reason=reason,
             cutoff_ms=cutoff_ms,
-            start=start,
+            start=start_of(warm),
             window=window,
         )
         request = Request(context.bootstrap, context.pipeline.topics, command)

@@ -1,52 +1,34 @@
 """``kappa train``: one training on the log as it stands, in this process."""
 
 import json
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
 from kappa.cli.rebuild import version_of
 from kappa.cli.remaking import train_again
+from kappa.cli.training_options import (
+    RanksOption,
+    UntilOption,
+    WarmOption,
+    WindowOption,
+    cutoff_of,
+    rollout_of,
+    start_of,
+)
 
 if TYPE_CHECKING:
-    from features.definition import Definition
-    from streams.rollout import Rollout
     from training.retraining.job import TrainedModel
-
-TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def train(
     pipeline: PipelineOption = DEFAULT_PIPELINE,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=TIME_FORMATS,
-            metavar="TIME",
-            help="Learn from events before this time and from labels known by then, in the "
-            "pipeline's time zone. Default: everything in the log.",
-        ),
-    ] = None,
-    ranks: Annotated[
-        int | None, typer.Option(min=1, help="How many ranks. Default: KAPPA_TRAINING_RANKS, 2.")
-    ] = None,
-    warm: Annotated[
-        bool | None,
-        typer.Option(
-            "--warm/--full",
-            help="Go on from the live model's parameters, or begin anew. Default: as declared.",
-        ),
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LENGTH|all",
-            help="How far back it learns: 30d, or all for the whole log. Default: as declared.",
-        ),
-    ] = None,
+    until: UntilOption = None,
+    ranks: RanksOption = None,
+    warm: WarmOption = None,
+    window: WindowOption = None,
     definition: Annotated[
         str | None,
         typer.Option(
@@ -88,9 +70,6 @@ def train(
         if definition is not None:
             features = declared.definition(version_of(definition))
         cutoff_ms = cutoff_of(context, features, until)
-        start: Literal["full", "warm"] | None = None
-        if warm is not None:
-            start = "warm" if warm else "full"
         job = TrainingJob(
             bootstrap=context.bootstrap,
             topics=declared.topics_of(features),
@@ -98,12 +77,12 @@ def train(
             events=declared.events,
             labels=declared.labels,
             model=declared.model,
-            training=changed(declared.training, start, window),
+            training=changed(declared.training, start_of(warm), window),
             cutoff_ms=cutoff_ms,
             home=context.home,
             command_id=f"cli-v{features.version}-{cutoff_ms}-{uuid4().hex[:8]}",
             ranks=ranks or context.settings.training_ranks,
-            live=Predecessor.live(_rollout(context), features.version),
+            live=Predecessor.live(rollout_of(context), features.version),
         )
         console = Console(stderr=True)
         with console.status("training") as status:
@@ -132,43 +111,6 @@ def _refuse_beside_manifest(*options: object) -> None:
             "--manifest says all that decides the model: leave --until, --ranks, --warm, --full, "
             "--window and --definition out"
         )
-
-
-def cutoff_of(context: Context, features: "Definition | None", until: datetime | None) -> int:
-    """Return the cut-off of a training, milliseconds since the epoch.
-
-    Args:
-        context: the pipeline and its log.
-        features: the definition to be trained on, or None for the one that answers now.
-        until: in the pipeline's time zone, or None for behind all that the log holds.
-    """
-    from zoneinfo import ZoneInfo
-
-    from training.dataset.ranges import newest_time_ms
-
-    declared = context.pipeline
-    if until is not None:
-        return int(until.replace(tzinfo=ZoneInfo(declared.timezone)).timestamp() * 1000)
-    topics = declared.topics_of(features or live_definition(context))
-    return newest_time_ms(context.bootstrap, topics, declared.events.partitions) + 1
-
-
-def live_definition(context: Context) -> "Definition":
-    """Return the definition that answers now: the first, until a cut-over."""
-    version = _rollout(context).cutovers.definition
-    declared = context.pipeline
-    return declared.features if version is None else declared.definition(version)
-
-
-def _rollout(context: Context) -> "Rollout":
-    """Return what the control log says now."""
-    from training.retraining.registering import Registry
-
-    registry = Registry(context.bootstrap, context.pipeline.topics.models)
-    try:
-        return registry.follow()
-    finally:
-        registry.close()
 
 
 def _registered(context: Context, trained: "TrainedModel", command_id: str) -> int:

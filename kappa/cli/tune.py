@@ -3,13 +3,18 @@
 import json
 import time
 from contextlib import ExitStack
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
-from kappa.cli.train import TIME_FORMATS, cutoff_of, live_definition
+from kappa.cli.training_options import (
+    RanksOption,
+    UntilOption,
+    WindowOption,
+    cutoff_of,
+    live_definition,
+)
 
 if TYPE_CHECKING:
     from training.retraining.job import TrainingJob
@@ -33,31 +38,13 @@ def tune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Go on with the study of this name, or begin it. Default: named by definition "
-            "and cut-off.",
+            help="Go on with the study of this name, from the cut-off it began with, or begin it. "
+            "Default: named by definition and cut-off.",
         ),
     ] = None,
-    ranks: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many ranks a trial has. Default: KAPPA_TRAINING_RANKS, 2."),
-    ] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LENGTH|all",
-            help="How far back it learns: 30d, or all for the whole log. Default: as declared.",
-        ),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=TIME_FORMATS,
-            metavar="TIME",
-            help="Learn from events before this time and from labels known by then, in the "
-            "pipeline's time zone. Default: everything in the log; of a study that goes on, what "
-            "it began with.",
-        ),
-    ] = None,
+    ranks: RanksOption = None,
+    window: WindowOption = None,
+    until: UntilOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
     ] = False,
