@@ -131,7 +131,9 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
         content(path)
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"a\n1\n" * 1000)[:-20]])
+@pytest.mark.parametrize(
+    "data", [b"no gzip", gzip.compress(b"a\n1\n" * 1000)[:-20]], ids=["no gzip", "cut off"]
+)
 def test_a_damaged_gzip(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t.csv.gz").write_bytes(data)
     with pytest.raises(SourceError, match="is damaged"):
