@@ -29,12 +29,12 @@ from benchmarks.report import report  # noqa: E402
 from examples.citibike import pipeline  # noqa: E402
 from features.records import FeatureCodec, FeatureRows  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
-from serving.answers import Predict  # noqa: E402
-from serving.histories import history_keeper  # noqa: E402
-from serving.inference import InferenceWorker  # noqa: E402
-from serving.router import Router  # noqa: E402
-from serving.stretches import Outgoing, Position  # noqa: E402
-from serving.transaction import TransactionalHop  # noqa: E402
+from serving.inference.answers import Predict  # noqa: E402
+from serving.inference.histories import history_keeper  # noqa: E402
+from serving.inference.router import Router  # noqa: E402
+from serving.inference.stretches import Outgoing, Position  # noqa: E402
+from serving.inference.transaction import TransactionalHop  # noqa: E402
+from serving.inference.worker import InferenceWorker  # noqa: E402
 from streams.clock import SystemClock  # noqa: E402
 from streams.control import ControlFollower, ControlWriter  # noqa: E402
 from streams.kafka_client import producer  # noqa: E402

@@ -16,10 +16,10 @@ from infra.conductor import Conductor, Observer
 from infra.roles import SKEW, roles_of, stages_at
 from infra.schema_check import check_schemas
 from infra.supervisor import Supervisor
-from serving.audit import run_audit
-from serving.outcome import read_alerts, read_answers, read_labels
+from serving.auditing.audit import run_audit
+from serving.auditing.skew import SkewAccount, skew_account
+from serving.finished_run import read_alerts, read_answers, read_labels
 from serving.pipeline import Pipeline
-from serving.skew import SkewAccount, skew_account
 from serving.summary import Answers, after_first_training, models, periods
 from streams.durations import seconds
 from streams.errors import ConfigurationError

@@ -98,7 +98,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             )
         )
     elif role in ("inference", "shadow"):
-        from serving.inference import run_inference
+        from serving.inference.worker import run_inference
 
         run_inference(
             bootstrap,
@@ -112,7 +112,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             labels=pipeline.labels,
         )
     elif role == "monitor":
-        from serving.monitor import run_monitor
+        from serving.monitoring.worker import run_monitor
 
         run_monitor(
             bootstrap,
@@ -142,7 +142,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             settings.mlflow_tracking_uri,
         )
     elif role == SKEW:
-        from serving.skew import SkewOptions, run_skew, skew_stages
+        from serving.auditing.skew import SkewOptions, run_skew, skew_stages
 
         options = SkewOptions(every=settings.skew_every)
         run_skew(bootstrap, lambda: skew_stages(bootstrap, pipeline), home, options)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from serving.dead_letter_log import read_dead_values
+from serving.auditing.dead_letter_log import read_dead_values
 from serving.evolution import Difference, Log, Verdict, judge
 from serving.pipeline import Pipeline
 from streams.dead_letters import VALIDATION_ERROR

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from features.definition import Definition
 from features.processing.stages import stages_of
+from serving.inference.reading import is_rekeyed
 from serving.pipeline import Pipeline
-from serving.reading import is_rekeyed
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.cutover import Cutovers
 from streams.errors import ConfigurationError

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.told import answers_of, can_be_scored
+from serving.monitoring.told import answers_of, can_be_scored
 from streams.wire import Alert, Registered
 from training.networks.tasks import Binary, MultiClass, Regression, Task
 from training.scores import losses
@@ -23,7 +23,7 @@ WEEKLY_UP_TO_MS = 70 * 86_400_000
 class Answers:
     """Predictions of one column of the summary; all sequences have the same length n.
 
-    ``scores`` are rows as of :mod:`serving.told`.
+    ``scores`` are rows as of :mod:`serving.monitoring.told`.
     """
 
     event_ids: list[str]

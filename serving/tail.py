@@ -7,7 +7,7 @@ from contextlib import closing
 
 import msgspec
 
-from serving.log_reader import LogReader
+from serving.monitoring.log_reader import LogReader
 from streams.batch import LogBatch
 from streams.replay import offset_bounds, read_ranges
 from streams.wire import Prediction

@@ -22,8 +22,8 @@ def audit(
     from rich.console import Console
     from rich.table import Table
 
-    from serving.audit import run_audit
-    from serving.skew import skew_account, skew_stages
+    from serving.auditing.audit import run_audit
+    from serving.auditing.skew import skew_account, skew_stages
 
     with open_context(pipeline) as context:
         topics, partitions = context.pipeline.topics, context.pipeline.events.partitions

@@ -12,7 +12,7 @@ import typer
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption
 
 if TYPE_CHECKING:
-    from serving.lab_features import Rows
+    from serving.lab.features import Rows
     from serving.pipeline import Pipeline
     from training.lab.report import Report
 
@@ -102,7 +102,7 @@ def drift(
 ) -> None:
     """Show each feature's PSI over time, against the stream's beginning: a map and a table."""
     from kappa.loading import load_pipeline
-    from serving.lab_drift import course_of, report
+    from serving.lab.drift import course_of, report
     from streams.durations import seconds
 
     reference_ms, window_ms = seconds(reference) * 1000, seconds(window) * 1000
@@ -136,7 +136,7 @@ def _rows_of_files(
     declared: "Pipeline", events: list[Path], labels: list[Path], generate: bool
 ) -> "tuple[Rows, str]":
     from kappa.source import recordings_of
-    from serving.lab_features import rows_of_recordings
+    from serving.lab.features import rows_of_recordings
     from streams.errors import ConfigurationError
 
     given = [*events, *labels]
@@ -151,7 +151,7 @@ def _rows_of_files(
 
 def _examine_log(pipeline: str, examine: "Callable[[Rows, str], None]") -> None:
     from kappa.cli.context import open_context
-    from serving.lab_features import rows_of_log
+    from serving.lab.features import rows_of_log
 
     with open_context(pipeline) as context:
         definition = context.pipeline.features

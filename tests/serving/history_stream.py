@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
-from serving.answers import Predict
+from serving.inference.answers import Predict
 from streams.kafka_client import producer
 from streams.topics import Topics
 from streams.wire import Prediction, Registered

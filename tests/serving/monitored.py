@@ -7,7 +7,7 @@ import numpy as np
 
 from features.definition import Category, Definition, Number
 from features.records import FeatureRows
-from serving.label_records import LabelRows
+from serving.monitoring.label_records import LabelRows
 from streams.expressions import Above, Value
 from streams.stream import EventStream, LabelStream
 

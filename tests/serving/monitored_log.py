@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
-from serving.monitor import MonitorWorker
+from serving.monitoring.worker import MonitorWorker
 from serving.spec import DataDrift, Monitor, Performance
 from streams.control import ControlFollower, ControlWriter
 from streams.kafka_client import producer

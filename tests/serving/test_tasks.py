@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from features.records import FeatureCodec
-from serving.inference import run_inference
-from serving.outcome import read_answers, read_labels
+from serving.finished_run import read_answers, read_labels
+from serving.inference.worker import run_inference
 from serving.summary import after_first_training
 from streams.control import ControlWriter
 from streams.expressions import Value

@@ -8,7 +8,7 @@ function of the features log alone.
 
 Training sorts all events by partition and entity, in log order: a history then is a stretch of
 rows that ends with the event. Serving keeps the rows that later events may need, linked from each
-event to the one before it (:mod:`serving.entity_events`).
+event to the one before it (:mod:`serving.inference.entity_events`).
 """
 
 from __future__ import annotations

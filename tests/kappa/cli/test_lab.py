@@ -14,7 +14,7 @@ from features.processing.stages import stages_of
 from kappa.cli.main import app
 from kappa.loading import load_pipeline
 from kappa.source import recordings_of
-from serving.lab_features import rows_of_recordings
+from serving.lab.features import rows_of_recordings
 from streams.errors import ConfigurationError, KappaError
 from streams.merging import first_records
 from streams.recording import Recording

@@ -1,0 +1,1 @@
+"""What is checked against the log: answers counted, features computed a second time."""

@@ -1,0 +1,1 @@
+"""Who answers, and how: the exactly-once worker, its transactions, routing and histories."""

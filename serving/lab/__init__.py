@@ -1,0 +1,1 @@
+"""The lab's reports on a pipeline's own data."""

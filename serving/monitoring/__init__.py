@@ -1,0 +1,1 @@
+"""What is watched: joined answers and labels, windows, figures, alerts."""

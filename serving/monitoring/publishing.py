@@ -1,0 +1,102 @@
+"""What follows from a closed step: records for metrics, alerts, dead labels, and commands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import structlog
+
+from serving.monitoring.command_queue import CommandQueue
+from serving.monitoring.judging import Finding
+from serving.monitoring.label_records import ORPHAN_LABEL, dead_letter
+from serving.monitoring.matching import Orphan
+from serving.monitoring.outbox import Outbox
+from serving.monitoring.state import Closing
+from streams.control import ControlWriter
+from streams.dead_letters import DeadLetter
+from streams.replay import read_ranges
+from streams.topics import Topics
+from streams.wire import Alert, Positions, Retrain
+
+_LOG = structlog.get_logger(role="monitor")
+
+
+class Publisher:
+    """Puts closings into the log. When :meth:`publish` returns, the broker has everything."""
+
+    def __init__(
+        self, bootstrap: str, topics: Topics, outbox: Outbox, commands: CommandQueue
+    ) -> None:
+        self._bootstrap, self._topics = bootstrap, topics
+        self._outbox, self._commands = outbox, commands
+        self._writer = ControlWriter(bootstrap)
+
+    def publish(self, closing: Closing, read: Mapping[str, Mapping[int, int]]) -> None:
+        """Write what the closing came to; ``read`` is input → partition → next offset."""
+        for finding in closing.findings:
+            self._outbox.metric(finding.metric)
+        # Offsets of predictions count transaction markers, which differ between equal runs.
+        stated = [topic for topic in read if topic != self._topics.predictions]
+        offsets = {topic: _positions(read[topic]) for topic in stated}
+        for finding in closing.begun:
+            if self._outbox.alert(alert_of(finding, closing.decision.action, offsets)):
+                _LOG.warning("alert", cause=finding.cause, action=closing.decision.action)
+        for letter in self._orphans(closing.orphans):
+            self._outbox.dead_label(letter)
+        self._outbox.flush()
+        if closing.decision.reason is not None:
+            self._ask_for_training(closing.decision.reason, closing.end_ms)
+
+    def _ask_for_training(self, reason: str, cutoff_ms: int) -> None:
+        command_id = f"retrain-{cutoff_ms}"
+        # A monitor that lost its state lives through the past again, and must not train for it.
+        asked_until_ms = self._commands.asked_until_ms
+        past = asked_until_ms is not None and cutoff_ms <= asked_until_ms
+        if command_id in self._commands.asked or past:
+            return
+        self._commands.asked.add(command_id)
+        command = Retrain(command_id=command_id, reason=reason, cutoff_ms=cutoff_ms)
+        self._writer.append_command(self._topics.commands, command)
+        _LOG.info("retraining asked for", reason=reason, command=command_id)
+
+    def _orphans(self, orphans: list[Orphan]) -> Iterator[DeadLetter]:
+        """Yield the orphans' dead letters; their bytes are read from the log again."""
+        places: dict[int, dict[int, str]] = {}
+        for orphan in orphans:
+            places.setdefault(orphan.partition, {})[orphan.offset] = orphan.event_id
+        ranges = {p: (min(wanted), max(wanted) + 1) for p, wanted in places.items()}
+        for batch in read_ranges(self._bootstrap, self._topics.labels, ranges):
+            wanted = places[batch.partition]
+            for row in np.flatnonzero(np.isin(batch.offsets, list(wanted))).tolist():
+                event_id = wanted[int(batch.offsets[row])]
+                reason = f"no event {event_id!r} was seen before the label, nor soon after it"
+                yield dead_letter(batch, row, ORPHAN_LABEL, reason)
+
+
+def alert_of(finding: Finding, action: str, offsets: dict[str, Positions]) -> Alert:
+    """Return the alert; its id is a function of what was found and where, not of when."""
+    metric, window = finding.metric, finding.metric.window
+    identity = (
+        f"{finding.kind}|{metric.metric}|{metric.feature or ''}|{window.start_ms}|"
+        f"{window.end_ms}|{metric.model_version}"
+    )
+    return Alert(
+        alert_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+        kind=finding.kind,
+        metric=metric.metric,
+        feature=metric.feature,
+        value=metric.value,
+        threshold=metric.threshold or 0.0,
+        n=metric.n,
+        window=window,
+        model_version=metric.model_version,
+        cause=finding.cause or "",
+        offsets=offsets,
+        action=action,
+    )
+
+
+def _positions(positions: Mapping[int, int]) -> Positions:
+    return {str(partition): at for partition, at in sorted(positions.items())}
