@@ -18,6 +18,13 @@ from streams.topics import Topics
 SKEW = "skew"
 """The role that compares what is served with the log; beside the others, which do without it."""
 
+OUTCOMES = "outcomes"
+"""The role that joins predictions with their labels; beside the others, unless the pipeline
+declares a rollout or online learning, which need it."""
+
+ROLLOUT = "rollout"
+ONLINE = "online"
+
 
 def feature_stages(
     pipeline: Pipeline, definitions: Sequence[Definition] | None = None
@@ -56,12 +63,19 @@ def roles_of(
     ``definitions`` are those whose features are made; the first alone by default.
     """
     chosen = (pipeline.features,) if definitions is None else definitions
-    return (*feature_stages(pipeline, chosen), *(role for role in ROLES if role != FEATURES))
+    lasting = [role for role in ROLES if role != FEATURES]
+    if pipeline.rollout is not None or pipeline.online is not None:
+        lasting.append(OUTCOMES)
+    if pipeline.rollout is not None:
+        lasting.append(ROLLOUT)
+    if pipeline.online is not None:
+        lasting.append(ONLINE)
+    return (*feature_stages(pipeline, chosen), *lasting)
 
 
 def check_role(role: str, pipeline: Pipeline) -> None:
     """Raise ConfigurationError unless ``role`` is one that a process of the pipeline can have."""
-    known = (*roles_of(pipeline, pipeline.definitions), SKEW)
+    known = (*roles_of(pipeline, pipeline.definitions), SKEW, OUTCOMES)
     if role not in known:
         raise ConfigurationError(f"role {role!r}: there is no such one; it is {', '.join(known)}")
 

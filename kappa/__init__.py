@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         Ratio,
         Times,
     )
+    from serving.online.declared import Online
     from serving.pipeline import Pipeline
+    from serving.rollout.declared import RolloutPolicy
     from serving.spec import DataDrift, Performance
     from streams.expressions import Above, Below, Equals, OneOf, Value
     from streams.stream import EventStream, LabelStream
@@ -74,6 +76,7 @@ __all__ = [
     "MultiClass",
     "Number",
     "OneOf",
+    "Online",
     "Parallel",
     "Performance",
     "Pipeline",
@@ -83,6 +86,7 @@ __all__ = [
     "Ratio",
     "Regression",
     "ReplayDataset",
+    "RolloutPolicy",
     "SliceArrays",
     "Space",
     "Std",
@@ -103,7 +107,9 @@ _NAMES = {
         "TimeSinceLast TopShare Variance"
     ),
     "features.definition": "Category DayOfWeek Definition HourOfDay Minus Number Plus Ratio Times",
+    "serving.online.declared": "Online",
     "serving.pipeline": "Pipeline",
+    "serving.rollout.declared": "RolloutPolicy",
     "serving.spec": "DataDrift Performance",
     "streams.expressions": "Above Below Equals OneOf Value",
     "streams.stream": "EventStream LabelStream",

@@ -7,6 +7,8 @@ from typing import Any, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.definition import Definition
+from serving.online.declared import Online
+from serving.rollout.declared import RolloutPolicy
 from serving.spec import Monitor
 from streams.durations import seconds
 from streams.errors import DefinitionError
@@ -55,6 +57,8 @@ class Pipeline:
         model: the network.
         training: when and on what it is trained.
         search: what ``kappa tune`` tries.
+        rollout: how a new version comes to be live; None puts it live at once.
+        online: how the live model goes on learning from outcomes; None for not.
         monitors: what raises alerts.
         step: how much event time passes between two scheduling points: windows of the monitors
             close and the schedule is looked at every ``step``.
@@ -77,6 +81,8 @@ class Pipeline:
     read: Reader | None = None
     generate: Generator | None = None
     search: Space = field(default_factory=Space)
+    rollout: RolloutPolicy | None = None
+    online: Online | None = None
     definitions: tuple[Definition, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
 CONNECT_TIMEOUT_S = 3.0
-LASTING = ("inference", "shadow", "monitor", "trainer")
+LASTING = ("inference", "shadow", "monitor", "trainer", "outcomes", "rollout", "online")
 """The roles that a cut-over takes from one definition to the next."""
 
 _FIELD = re.compile(r"[A-Za-z0-9_]+")
 _ROLES = {
     "events", "labels", "features", "predictions", "shadow", "alerts", "metrics", "models",
-    "commands", "schemas",
+    "commands", "schemas", "outcomes", "requests",
 }  # fmt: skip
 
 
@@ -81,6 +81,16 @@ class Topics:
         return f"{self.name}.shadow.v1"
 
     @property
+    def outcomes(self) -> str:
+        """Predictions with their labels, each once, as they are matched."""
+        return f"{self.name}.outcomes.v1"
+
+    @property
+    def requests(self) -> str:
+        """What was asked over HTTP, and the answers."""
+        return f"{self.name}.requests.v1"
+
+    @property
     def alerts(self) -> str:
         """What the monitors found."""
         return f"{self.name}.alerts.v1"
@@ -105,7 +115,10 @@ class Topics:
 
         ``by`` are the fields by which the definition re-keys the events.
         """
-        keyed = [self.events, self.labels, self.features, self.predictions, self.shadow]
+        keyed = [
+            self.events, self.labels, self.features, self.predictions, self.shadow, self.outcomes,
+            self.requests,
+        ]  # fmt: skip
         keyed += map(self.rekeyed, by)
         single = [self.alerts, self.metrics, self.commands]
         return [

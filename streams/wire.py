@@ -9,7 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 Positions = dict[str, int]
-Stage = Literal["shadow", "live", "retired"]
+Stage = Literal["shadow", "canary", "experiment", "live", "retired", "rolled_back"]
+"""Where a version stands. ``canary`` and ``experiment`` answer a share of the entities beside the
+live one, ``shadow`` all events and nobody sees it, ``retired`` and ``rolled_back`` nothing."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -47,6 +49,60 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     event_time_ms: int
     source: Source
     times: Times
+    probabilities: dict[str, float] | None = None
+    spread: float | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A prediction and what turned out (``P.outcomes.v1``), keyed by entity: one per prediction
+    that gets a label, of the live path, in shadow and over HTTP, in the order of being matched.
+
+    ``label`` is the target of the task: 0 or 1, the number of the class, the value. ``source`` is
+    the event's place, ``label_source`` the label's, ``features_partition`` and ``features_offset``
+    those of the feature record in its definition's topic (over HTTP there is neither an event nor
+    a feature record). ``latency_ms`` is what passed from the event's producing to the answer.
+    ``groups`` are those that the definition declares. The other fields are the prediction's.
+    """
+
+    prediction_id: str
+    event_id: str
+    entity: str
+    score: float
+    label: float
+    model_version: int
+    stage: Stage
+    definition: int
+    event_time_ms: int
+    label_time_ms: int
+    label_source: Source
+    source: Source | None = None
+    features_offset: int | None = None
+    features_partition: int | None = None
+    latency_ms: int | None = None
+    probabilities: dict[str, float] | None = None
+    spread: float | None = None
+    groups: dict[str, str] | None = None
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row asked over HTTP and its answer (``P.requests.v1``), keyed by entity.
+
+    ``features`` are those that the model saw, by name; ``origin`` says where they came from:
+    ``"given"`` by the client or ``"store"``. ``event_id`` is the client's, by which a label can
+    find it, or else ``request_id``.
+    """
+
+    request_id: str
+    event_id: str
+    entity: str
+    score: float
+    model_version: int
+    stage: Stage
+    definition: int
+    asked_ms: int
+    answered_ms: int
+    origin: Literal["given", "store"]
+    features: dict[str, Any]
     probabilities: dict[str, float] | None = None
     spread: float | None = None
 
@@ -143,22 +199,110 @@ class Registered(msgspec.Struct, frozen=True, tag="registered"):
     comparison: dict[str, Any] | None = None
 
 
-class StageChanged(msgspec.Struct, frozen=True, tag="stage"):
-    """A version enters a stage; ``since`` (shadow) is the first features offset it answers."""
+class Arm(msgspec.Struct, frozen=True):
+    """A version that answers a ``share`` of the entities, in (0, 1], beside the live one."""
+
+    version: int
+    stage: Stage
+    share: float
+
+
+class Routing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who answers whom on one definition: :func:`streams.assignment.versions_of` says it of any
+    entity. Without ``arms`` the version ``live`` (0: the prior) answers all."""
+
+    live: int
+    salt: str = ""
+    arms: tuple[Arm, ...] = ()
+
+
+class StageChanged(msgspec.Struct, frozen=True, tag="stage", omit_defaults=True):
+    """A version enters a stage.
+
+    ``since`` (shadow) are the first features offsets it answers. ``share`` and ``salt`` (canary)
+    say whom it answers. ``instead`` (rolled_back, of the live version) is what answers from here
+    on, 0 for the prior. ``by`` says who decided ("operator", "trainer", "policy", "online", ...),
+    ``evidence`` holds the figures behind it.
+
+    ``change`` numbers the changes of a log, 1, 2, ...: the record counts only if it is the next
+    one, so of two who decide on the same state at once the second decided on nothing. 0 is a change
+    that is not numbered, and always counts.
+    """
 
     version: int
     stage: Stage
     reason: str
     since: Positions | None = None
+    share: float | None = None
+    salt: str = ""
+    instead: int | None = None
+    by: str = ""
+    evidence: dict[str, Any] | None = None
+    change: int = 0
 
 
-class Activated(msgspec.Struct, frozen=True, tag="activated"):
-    """A worker says from which features offsets on it answers with a version."""
+class Pinned(msgspec.Struct, frozen=True, tag="pinned", omit_defaults=True):
+    """The operator pins what is live on a definition (``version``), or lets go of it (None).
+
+    While it is pinned, only the operator's changes of live, canary and experiments count.
+    """
+
+    definition: int
+    version: int | None
+    reason: str
+    change: int = 0
+
+
+class ExperimentStarted(msgspec.Struct, frozen=True, tag="experiment", omit_defaults=True):
+    """An A/B experiment begins: ``arms`` (stage ``experiment``) against the ``control``, which is
+    live on ``definition``. ``plan`` holds what was planned: metric, effect, sizes."""
+
+    name: str
+    definition: int
+    control: int
+    arms: tuple[Arm, ...]
+    salt: str
+    plan: dict[str, Any]
+    reason: str
+    change: int = 0
+
+
+class ExperimentStopped(msgspec.Struct, frozen=True, tag="experiment_stopped", omit_defaults=True):
+    """An experiment ends: its arms answer no more. What won is put live by a change of its own."""
+
+    name: str
+    reason: str
+    evidence: dict[str, Any] | None = None
+    change: int = 0
+
+
+class Judged(msgspec.Struct, frozen=True, tag="judged", omit_defaults=True):
+    """What the policy finds of a version in a stage, with the figures; written where it changes.
+
+    ``dry_run``: the policy only says what it would do.
+    """
+
+    version: int
+    stage: Stage
+    verdict: Literal["promote", "hold", "roll_back"]
+    reason: str
+    evidence: dict[str, Any]
+    dry_run: bool = False
+
+
+class Activated(msgspec.Struct, frozen=True, tag="activated", omit_defaults=True):
+    """A worker says from which features offsets on it answers with a version.
+
+    Of the live path ``routing`` is the whole answer to who answers whom there (None in records of
+    the past: the version alone). Which routing answered a record of partition p at offset o: that
+    of the last such record in the log with ``positions[p] <= o``.
+    """
 
     version: int
     stage: Stage
     worker: str
     positions: Positions
+    routing: Routing | None = None
 
 
 class TrainingRefused(msgspec.Struct, frozen=True, tag="refused"):
@@ -202,6 +346,10 @@ class DefinitionActivated(msgspec.Struct, frozen=True, tag="definition_activated
 ModelEvent = (
     Registered
     | StageChanged
+    | Pinned
+    | ExperimentStarted
+    | ExperimentStopped
+    | Judged
     | Activated
     | TrainingRefused
     | DefinitionChanged
@@ -214,10 +362,22 @@ def model_event_key(event: ModelEvent) -> bytes:
     match event:
         case Registered():  # by its command too: the first of two for one number must stay
             return f"registered/{event.version}/{event.command_id}".encode()
-        case StageChanged():
+        case StageChanged(change=0):
             return f"stage/{event.version}/{event.stage}".encode()
+        case StageChanged():
+            return f"change/{event.change}/{event.stage}/{event.version}/{event.by}".encode()
+        case Pinned():
+            return f"change/{event.change}/pinned/{event.definition}".encode()
+        case ExperimentStarted():
+            return f"change/{event.change}/experiment/{event.name}".encode()
+        case ExperimentStopped():
+            return f"change/{event.change}/experiment-stopped/{event.name}".encode()
+        case Judged():
+            return f"judged/{event.version}/{event.stage}".encode()
         case Activated():
-            return f"activated/{event.version}/{event.stage}/{event.worker}".encode()
+            # By its offsets too: who answered what has to be told of all of the past.
+            at = ",".join(f"{p}:{offset}" for p, offset in sorted(event.positions.items()))
+            return f"activated/{event.version}/{event.stage}/{event.worker}/{at}".encode()
         case TrainingRefused():
             return f"refused/{event.command_id}".encode()
         case DefinitionChanged():

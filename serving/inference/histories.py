@@ -1,10 +1,10 @@
 """What models that see an entity's last events need, for each partition that a worker answers.
 
 The state of a partition (:mod:`serving.inference.entity_events`) is a function of the features log
-up to an offset. Before rows are answered it stands exactly where they begin: it is moved there by reading
-the log, from a snapshot or from the log's beginning where there is none, or none deep enough. What
-is answered counts once the answers are committed. So neither a crash, a failed commit, nor another
-holder of the partition changes an answer, and a lost snapshot costs a reading.
+up to an offset. Before rows are answered it stands exactly where they begin: it is moved there by
+reading the log, from a snapshot or from the log's beginning where there is none, or none deep
+enough. What is answered counts once the answers are committed. So neither a crash, a failed commit,
+nor another holder of the partition changes an answer, and a lost snapshot costs a reading.
 
 A model that begins to answer in the middle of a run has its histories loaded in a thread beside
 (:meth:`HistoryKeeper.prepare`), so that those before it go on answering meanwhile.

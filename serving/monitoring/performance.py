@@ -49,8 +49,8 @@ def contributions(scores: Floats, labels: Floats, task: Task = _BINARY) -> Ints:
     """Return one row of :data:`WIDTH` integers per matched pair, shape (n, WIDTH).
 
     ``scores`` are rows as of :mod:`serving.monitoring.told`, ``labels`` (n,) targets of the task.
-    Columns: 1, label, hit; then in units of 2⁻²⁸: score, log loss, its square, error, its square, variance
-    p(1 − p) of the label if the score is right.
+    Columns: 1, label, hit; then in units of 2⁻²⁸: score, log loss, its square, error, its square,
+    variance p(1 − p) of the label if the score is right.
     """
     match task:
         case Binary():

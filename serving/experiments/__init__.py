@@ -1,0 +1,1 @@
+"""A/B experiments: planned, run and reported."""

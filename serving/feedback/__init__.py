@@ -1,0 +1,1 @@
+"""What turned out: predictions joined with their labels, as a log."""

@@ -1,0 +1,1 @@
+"""Request and response: the service that answers over HTTP."""

@@ -1,0 +1,1 @@
+"""Who answers after whom: the policy, its verdicts, and what a change did."""
