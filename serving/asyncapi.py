@@ -7,7 +7,7 @@ import msgspec
 from features.records import FeatureCodec
 from serving.pipeline import Pipeline
 from streams.schema_log import SchemaEvent, schemas_topic
-from streams.wire import Alert, Command, Metric, ModelEvent, Prediction
+from streams.wire import Alert, Command, Metric, ModelEvent, Outcome, Prediction, Request
 
 ASYNCAPI = "3.0.0"
 REFERENCES = "#/components/schemas/{name}"
@@ -23,9 +23,11 @@ def asyncapi(pipeline: Pipeline) -> dict[str, Any]:
         topics.features: ("one record per valid event", features),
         topics.predictions: ("one answer per event, exactly once", Prediction),
         topics.shadow: ("answers of versions in shadow", Prediction),
+        topics.outcomes: ("predictions with their labels", Outcome),
+        topics.requests: ("what was asked over HTTP, and the answers", Request),
         topics.alerts: ("what the monitors found", Alert),
         topics.metrics: ("figures of closed windows", Metric),
-        topics.models: ("the rollout, compacted by key", ModelEvent),
+        topics.models: ("the rollout, by key", ModelEvent),
         topics.commands: ("retrain, advance", Command),
         schemas_topic(pipeline.name): ("types and definitions the log was made by", SchemaEvent),
     }
