@@ -11,6 +11,10 @@ answered. The producer of the input may emit a stretch again after a crash; what
 before that source offset is not answered twice, and as it commits with the answers, no crash
 parts them.
 
+Nothing grows with the backlog: a batch is bounded by records, bytes and time, the client reads
+ahead by ``READ_AHEAD_KB`` at most, and a commit waits for the broker, so while that is slow nothing
+is taken.
+
 Members share the partitions of the topic they write. What they read for a partition may change
 while they hold it, from one version of the features to the next: so they never subscribe to what
 they read, and all of the group's positions are there for whoever holds the partition.
@@ -18,6 +22,7 @@ they read, and all of the group's positions are there for whoever holds the part
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +42,10 @@ from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
 
 IDLE_S = 0.05
+MAX_BATCH_BYTES = 16 << 20
+READ_AHEAD_KB = 65_536
+_SLICE = 1_000
+"""Records asked for at once: what is taken passes the limit of bytes by less than these."""
 CALL_TIMEOUT_S = 30.0
 MAX_FAILURES = 20
 # Transactions are open only while records are on their way, so this bounds how long the positions
@@ -77,6 +86,7 @@ class TransactionalHop:
         worker: str,
         *,
         max_batch: int = 10_000,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
         max_wait_ms: int = 5,
         transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
         transactional: bool = True,
@@ -88,24 +98,43 @@ class TransactionalHop:
         self._bootstrap, self._topic, self.inputs = bootstrap, topic, tuple(inputs)
         self._group, self.worker = group, worker
         self._max_batch, self._max_wait_s = max_batch, max_wait_ms / 1000
+        self._max_batch_bytes = max_batch_bytes
         self._transaction_timeout_ms = transaction_timeout_ms
         self._transactional = transactional
         self._failures = 0
         self._closing = False
+        self._membership: object | None = None
         self._open()
 
     def take(self) -> Taken:
-        """Return what is there: up to ``max_batch`` records within ``max_wait_ms`` of the first."""
+        """Return what is there: up to ``max_batch`` records within ``max_wait_ms`` of the first.
+
+        No more are taken once their values have ``max_batch_bytes``.
+        """
         try:
             messages = self._consumer.consume(1, IDLE_S)
             if messages:
-                messages += self._consumer.consume(self._max_batch - 1, self._max_wait_s)
+                messages += self._more(len(messages[0]))
         except KafkaException as error:  # what was read in that call is lost: begin again
             self._give_up(error)
             return Taken([], {})
         self._producer.poll(0)
         records, ends = self._separate(messages)
         return sort_out(records, ends, self.positions)
+
+    def _more(self, size: int) -> list[Record]:
+        """Return what comes behind a first record of ``size`` bytes."""
+        until_s, more = time.monotonic() + self._max_wait_s, list[Record]()
+        while size < self._max_batch_bytes:
+            asked = min(_SLICE, self._max_batch - 1 - len(more))
+            if not asked:
+                break
+            got = self._consumer.consume(asked, max(0.0, until_s - time.monotonic()))
+            more += got
+            if len(got) < asked:
+                break  # the time is over
+            size += sum(map(len, got))
+        return more
 
     def read(self, positions: Mapping[Place, Position]) -> None:
         """Read there, and nowhere else; what is read already goes on where it is."""
@@ -161,10 +190,18 @@ class TransactionalHop:
     ) -> None:
         self._producer.begin_transaction()
         self._produce(outgoing)
-        # The group's metadata fence: a worker whose partitions went to another can't commit.
-        self._producer.send_offsets_to_transaction(
-            offsets, self._consumer.consumer_group_metadata(), CALL_TIMEOUT_S
-        )
+        self._send_offsets(offsets)
+        self._end_transaction()
+
+    def _send_offsets(self, offsets: list[TopicPartition]) -> None:
+        # The membership fences: a worker whose partitions went to another can't commit. It is that
+        # under which the records were read: once the client finds out that it is no member any more
+        # its metadata name none, and a group that stands empty takes those from anyone.
+        if self._membership is None:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "nothing is assigned"))
+        self._producer.send_offsets_to_transaction(offsets, self._membership, CALL_TIMEOUT_S)
+
+    def _end_transaction(self) -> None:
         self._producer.commit_transaction(CALL_TIMEOUT_S)
 
     def _commit_apart(self, outgoing: Iterable[Outgoing], offsets: list[TopicPartition]) -> None:
@@ -223,7 +260,7 @@ class TransactionalHop:
             group_instance_id=self.worker,
             partition_assignment_strategy="range",
             session_timeout_ms=SESSION_TIMEOUT_MS,
-            queued_max_messages_kbytes=65_536,
+            queued_max_messages_kbytes=READ_AHEAD_KB,
         )
         self._consumer.subscribe(
             [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
@@ -263,6 +300,7 @@ class TransactionalHop:
         for at in found:
             if at.error is not None:
                 raise KafkaException(at.error)
+        self._membership = client.consumer_group_metadata()
         self.held, self.positions = held, {}
         self.committed = {
             (at.topic, at.partition): Position.of(at) for at in found if at.offset >= 0
@@ -272,6 +310,7 @@ class TransactionalHop:
 
     def _revoked(self, *_: object) -> None:
         self.held, self.positions, self.committed = [], {}, {}
+        self._membership = None
 
     # --- reading --------------------------------------------------------------------------------
 

@@ -12,19 +12,25 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from kafka.admin import MemberToRemove
 
+from features.records import FeatureCodec
+from serving.inference import transaction
 from serving.inference.stretches import Outgoing, Position
 from serving.inference.transaction import TransactionalHop
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
 from streams.replay import offset_bounds, read_ranges
-from streams.topics import Topics
+from streams.topics import Topics, connect_admin
 from tests.serving.feature_stream import (
+    DEFINITION,
+    EVENTS,
     PARTITIONS,
     T0_MS,
     committed_answers,
     emit,
     new_pipeline,
+    rows,
     wait_drained,
     working,
 )
@@ -148,10 +154,16 @@ def fence(bootstrap: str, transactional_id: str) -> None:
 
 
 @contextmanager
-def hop_of(bootstrap: str, topics: Topics, timeout_ms: int = 15_000) -> Iterator[TransactionalHop]:
+def hop_of(
+    bootstrap: str,
+    topics: Topics,
+    timeout_ms: int = 15_000,
+    worker: str = "w0",
+    max_batch_bytes: int = 1 << 20,
+) -> Iterator[TransactionalHop]:
     hop = TransactionalHop(
-        bootstrap, topics.predictions, [topics.features], topics.group("inference"), "w0",
-        max_batch=100, transaction_timeout_ms=timeout_ms,
+        bootstrap, topics.predictions, [topics.features], topics.group("inference"), worker,
+        max_batch=100, max_batch_bytes=max_batch_bytes, transaction_timeout_ms=timeout_ms,
     )  # fmt: skip
     try:
         yield hop
@@ -219,3 +231,48 @@ def test_the_last_source_answered_travels_with_the_offset(bootstrap: str, topics
         emit(bootstrap, topics, 1, range(1))
         assert next_reached(hop) == {1: 11}
         assert hop.positions[topics.features, 1] == Position(10, 1234)
+
+
+def test_a_batch_ends_where_its_bytes_are_enough(
+    bootstrap: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "_SLICE", 4)
+    emit(bootstrap, topics, 0, range(100))
+    size = len(FeatureCodec(DEFINITION, EVENTS).encode(rows(0, [0]))[0])
+    with hop_of(bootstrap, topics, max_batch_bytes=9 * size) as hop:
+        assert next_reached(hop) == {0: 1 + 4 + 4}
+
+
+def test_a_worker_put_out_of_the_group_does_not_commit_into_an_empty_one(
+    bootstrap: str, topics: Topics
+) -> None:
+    # The members are put out by an operator, as it takes no session time-out to show the same.
+    emit(bootstrap, topics, 0, range(10))
+    with hop_of(bootstrap, topics, worker="w0") as slow:
+        assert next_reached(slow) == {0: 10}
+        put_out(bootstrap, topics, "w0")
+        with hop_of(bootstrap, topics, worker="w1") as quick:
+            assert next_reached(quick) == {0: 10}
+            once = answer(topics.predictions, b"once")
+            assert quick.commit([once], {(topics.features, 0): Position(10, 9)})
+        put_out(bootstrap, topics, "w1")
+        wait_without_name(slow)
+        again = answer(topics.predictions, b"again")
+        assert not slow.commit([again], {(topics.features, 0): Position(10, 9)})
+    assert committed_values(bootstrap, topics.predictions) == [b"once"]
+
+
+def put_out(bootstrap: str, topics: Topics, worker: str) -> None:
+    admin = connect_admin(bootstrap)
+    admin.remove_group_members(
+        topics.group("inference"), [MemberToRemove(group_instance_id=worker)]
+    )
+    admin.close()
+
+
+def wait_without_name(hop: TransactionalHop) -> None:
+    """Wait until the client has heard that it is no member any more."""
+    deadline = time.monotonic() + 30
+    while hop._consumer.memberid():
+        assert time.monotonic() < deadline, "the client takes itself for a member"
+        time.sleep(0.02)
