@@ -103,7 +103,6 @@ class TransactionalHop:
         self._transactional = transactional
         self._failures = 0
         self._closing = False
-        self._membership: object | None = None
         self._open()
 
     def take(self) -> Taken:
@@ -194,12 +193,10 @@ class TransactionalHop:
         self._end_transaction()
 
     def _send_offsets(self, offsets: list[TopicPartition]) -> None:
-        # The membership fences: a worker whose partitions went to another can't commit. It is that
-        # under which the records were read: once the client finds out that it is no member any more
-        # its metadata name none, and a group that stands empty takes those from anyone.
-        if self._membership is None:
-            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "nothing is assigned"))
-        self._producer.send_offsets_to_transaction(offsets, self._membership, CALL_TIMEOUT_S)
+        # The group's metadata fence: a worker whose partitions went to another can't commit.
+        self._producer.send_offsets_to_transaction(
+            offsets, self._consumer.consumer_group_metadata(), CALL_TIMEOUT_S
+        )
 
     def _end_transaction(self) -> None:
         self._producer.commit_transaction(CALL_TIMEOUT_S)
@@ -300,7 +297,6 @@ class TransactionalHop:
         for at in found:
             if at.error is not None:
                 raise KafkaException(at.error)
-        self._membership = client.consumer_group_metadata()
         self.held, self.positions = held, {}
         self.committed = {
             (at.topic, at.partition): Position.of(at) for at in found if at.offset >= 0
@@ -310,7 +306,6 @@ class TransactionalHop:
 
     def _revoked(self, *_: object) -> None:
         self.held, self.positions, self.committed = [], {}, {}
-        self._membership = None
 
     # --- reading --------------------------------------------------------------------------------
 
