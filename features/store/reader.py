@@ -12,34 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from features.definition import (
-    Category,
-    Combination,
-    DayOfWeek,
-    Definition,
-    HourOfDay,
-    Number,
-    RowFeature,
-    combine,
-)
-from features.engine.calendar import LocalTime
-from features.engine.columns import EventColumns, EventDecoder
+from features.definition import Combination, Definition, combine
 from features.store.columnar import open_store
+from features.store.request_features import Request, RequestFeatures, Values
 from features.store.rows import entity_keys
 from features.store.table import store_folder
 from features.store.views import View, stored_name, views_of
-from streams.batch import LogBatch
 from streams.errors import SourceError
 from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
-
-Values = dict[str, float | str | None]
-Request = msgspec.Struct | Mapping[str, Any]
-
-_ID = "request"
 
 
 class OnlineReader:
@@ -75,7 +58,9 @@ class OnlineReader:
         self._keys = definition.keys(events, labels)
         self._project = project or home.name
         self._store = open_store(store_folder(home), settings or Settings())
-        self._request = _RequestFeatures(definition, events)
+        self._event_time = events.event_time
+        self._type = events.type.__name__
+        self._request = RequestFeatures(definition, events)
 
     def read(
         self,
@@ -106,8 +91,9 @@ class OnlineReader:
             )
         computed: Values = {}
         if request is not None:
-            computed, time_ms = self._request.values(request, keys, at_ms)
-            at_ms = time_ms if at_ms is None else at_ms
+            fields = self._request.completed(request, keys, at_ms)
+            computed = self._computed(fields)
+            at_ms = fields.get(self._event_time) if at_ms is None else at_ms
         values: Values = dict.fromkeys(self._definition.features)
         for view in self._views:
             if view.entity in keys:
@@ -134,6 +120,16 @@ class OnlineReader:
             )
         return dict(zip(self._keys, entities, strict=False))
 
+    def _computed(self, fields: Mapping[str, Any]) -> Values:
+        """Return the row features of an event."""
+        (found,) = self._request.of([fields])
+        if isinstance(found, str):
+            raise SourceError(
+                f"the request is no {self._type}: {found}; give the fields of an event, its time "
+                "in milliseconds"
+            )
+        return found
+
     def _stored(self, view: View, entity: str, at_ms: int | None) -> Values:
         """Return what the store has of an entity; nothing where that has expired."""
         name, (key,) = stored_name(self._project, view.name), entity_keys(view.entity, [entity])
@@ -151,81 +147,6 @@ class OnlineReader:
                 left, right = _column(values[feature.left]), _column(values[feature.right])
                 values[name] = _plain(combine(feature, left, right)[0])
         return values
-
-
-class _RequestFeatures:
-    """The row features of single events, by the worker's decoder."""
-
-    def __init__(self, definition: Definition, events: EventStream) -> None:
-        self._events = events
-        self._features: dict[str, RowFeature] = {
-            name: feature
-            for name, feature in definition.features.items()
-            if isinstance(feature, RowFeature)
-        }
-        self._decoder = (
-            EventDecoder(Definition(definition.version, self._features), events)
-            if self._features
-            else None
-        )
-        self._clocks = {
-            feature.timezone: LocalTime(feature.timezone)
-            for feature in self._features.values()
-            if isinstance(feature, HourOfDay | DayOfWeek)
-        }
-
-    def values(
-        self, request: Request, keys: Mapping[str, str], at_ms: int | None
-    ) -> tuple[Values, int | None]:
-        """Return the row features and the request's event time."""
-        fields = self._completed(request, keys, at_ms)
-        time_ms = fields.get(self._events.event_time)
-        if self._decoder is None:
-            return {}, time_ms
-        columns, dead = self._decoder.decode(_batch(msgspec.json.encode(fields)))
-        if dead:
-            raise SourceError(
-                f"the request is no {self._events.type.__name__}: {dead[0].reason}; give the "
-                "fields of an event, its time in milliseconds"
-            )
-        return {n: self._value(f, columns) for n, f in self._features.items()}, time_ms
-
-    def _completed(
-        self, request: Request, keys: Mapping[str, str], at_ms: int | None
-    ) -> dict[str, Any]:
-        """Return the request's fields; what is known besides stands in for what they lack."""
-        given: dict[str, Any] = dict(
-            msgspec.structs.asdict(request) if isinstance(request, msgspec.Struct) else request
-        )
-        types = {field.name: field.type for field in msgspec.structs.fields(self._events.type)}
-        known: dict[str, Any] = {**keys, self._events.id: _ID}
-        made = {
-            field: int(value) if types[field] is int and value.isdecimal() else value
-            for field, value in known.items()
-            if field in types
-        }
-        if types[self._events.id] is int:
-            made[self._events.id] = 0
-        if at_ms is not None:
-            made[self._events.event_time] = at_ms
-        return made | given
-
-    def _value(self, feature: RowFeature, columns: EventColumns) -> float | str | None:
-        match feature:
-            case Number(expression):
-                place = self._decoder.expressions.index(expression) if self._decoder else 0
-                return _plain(columns.numbers[0, place])
-            case Category(field):
-                return columns.texts[field][0] or None
-            case HourOfDay(timezone):
-                return str(self._clocks[timezone].hours(columns.event_times_ms)[0])
-            case DayOfWeek(timezone):
-                return str(self._clocks[timezone].weekdays(columns.event_times_ms)[0])
-
-
-def _batch(value: bytes) -> LogBatch:
-    none = np.zeros(1, dtype=np.int64)
-    return LogBatch("request", 0, none, none, [None], [value], 1)
 
 
 def _column(value: float | str | None) -> np.ndarray[Any, np.dtype[np.float64]]:
