@@ -155,6 +155,10 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             settings.training_ranks,
             settings.mlflow_tracking_uri,
         )
+    elif role == OUTCOMES:
+        from serving.feedback.worker import run_outcomes
+
+        run_outcomes(bootstrap, pipeline, home)
     elif role == SKEW:
         from serving.auditing.skew import SkewOptions, run_skew, skew_stages
 

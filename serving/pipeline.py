@@ -59,6 +59,8 @@ class Pipeline:
         search: what ``kappa tune`` tries.
         rollout: how a new version comes to be live; None puts it live at once.
         online: how the live model goes on learning from outcomes; None for not.
+        labels_within: how far from its event, in event time, a label may be for an outcome: so
+            long predictions wait for labels, and labels for predictions.
         monitors: what raises alerts.
         step: how much event time passes between two scheduling points: windows of the monitors
             close and the schedule is looked at every ``step``.
@@ -83,6 +85,7 @@ class Pipeline:
     search: Space = field(default_factory=Space)
     rollout: RolloutPolicy | None = None
     online: Online | None = None
+    labels_within: str = "60d"
     definitions: tuple[Definition, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +105,7 @@ class Pipeline:
             self._check_histories(definition)
         Targets(self.model.task, self.labels.target)  # refuses classes that no field can hold
         seconds(self.step)
+        seconds(self.labels_within)
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError):

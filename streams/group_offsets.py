@@ -63,7 +63,7 @@ class GroupOffsets:
         """
         places = [TopicPartition(self._topic, p) for p in range(partitions)]
         try:
-            found = self._coordinated(lambda: self._client.committed(places, timeout=TIMEOUT_S))
+            found = coordinated(lambda: self._client.committed(places, timeout=TIMEOUT_S))
         except KafkaException as error:
             raise BrokerError(
                 f"offsets of group {self._group} at {self._bootstrap}: {error}"
@@ -88,7 +88,7 @@ class GroupOffsets:
         if not places:
             return
         try:
-            self._coordinated(lambda: self._client.commit(offsets=places, asynchronous=False))
+            coordinated(lambda: self._client.commit(offsets=places, asynchronous=False))
         except KafkaException as error:
             if error.args[0].code() in _HAS_MEMBERS:
                 raise StateError(
@@ -103,16 +103,20 @@ class GroupOffsets:
         """Close the connection."""
         self._client.close()
 
-    def _coordinated(self, ask: Callable[[], T]) -> T:
-        """Ask again while a broker that has just started has no coordinator for the group yet."""
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while True:
-            try:
-                return ask()
-            except KafkaException as error:
-                if error.args[0].code() not in _COORDINATOR_COMING or time.monotonic() > deadline_s:
-                    raise
-            time.sleep(0.05)
+
+def coordinated(ask: Callable[[], T]) -> T:
+    """Ask again while a broker that has just started has no coordinator for the group yet.
+
+    Raises KafkaException where that lasts, or for other reasons.
+    """
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _COORDINATOR_COMING or time.monotonic() > deadline_s:
+                raise
+        time.sleep(0.05)
 
 
 def has_members(bootstrap: str, group: str) -> bool:

@@ -27,9 +27,12 @@ def up(
     skew: Annotated[
         bool, typer.Option(help="Run the skew audit too: served features against the log.")
     ] = True,
+    outcomes: Annotated[
+        bool, typer.Option(help="Join predictions with their labels, as outcomes.")
+    ] = True,
 ) -> None:
     """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
-    from infra.roles import SKEW, check_role, roles_of
+    from infra.roles import OUTCOMES, SKEW, check_role, roles_of
     from infra.supervisor import Supervisor
     from serving.definitions import definitions_to_run
 
@@ -40,6 +43,8 @@ def up(
 
         def roles() -> tuple[str, ...]:
             made = roles_of(declared, definitions_to_run(bootstrap, declared))
+            if outcomes and OUTCOMES not in made:
+                made = (*made, OUTCOMES)
             return (*made, SKEW) if skew else made
 
         supervisor = Supervisor(
