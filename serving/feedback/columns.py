@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,20 @@ class Matched:
     def __len__(self) -> int:
         """Return how many they are."""
         return len(self.rows)
+
+    def only(self, chosen: NDArray[np.bool_]) -> Matched:
+        """Return those where ``chosen`` (n,) holds."""
+        if chosen.all():
+            return self
+        keep = chosen.tolist()
+        return Matched(
+            list(compress(self.event_ids, keep)),
+            list(compress(self.entities, keep)),
+            list(compress(self.own_ids, keep)),
+            self.rows[chosen],
+            self.labels[chosen],
+            self.label_times_ms[chosen],
+            self.label_partitions[chosen],
+            self.label_offsets[chosen],
+            self.groups[chosen],
+        )

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from serving.inference.stretches import Outgoing, Place
 from streams.errors import BrokerError
-from streams.kafka_client import producer
+from streams.group_offsets import coordinated
+from streams.kafka_client import consumer, producer
 
 CALL_TIMEOUT_S = 30.0
 TRANSACTION_TIMEOUT_MS = 60_000
@@ -45,6 +46,7 @@ class Publisher:
             self._producer.init_transactions(CALL_TIMEOUT_S)
         except KafkaException as error:
             raise BrokerError(f"transactions of {group} can't begin: {error}") from error
+        self._group = consumer(bootstrap, group_id=group)  # it reads nothing
 
     def begin(self) -> None:
         """Begin a transaction; what is produced from here on is seen once it is committed."""
@@ -68,15 +70,31 @@ class Publisher:
             deque(calls, maxlen=0)
         self._producer.poll(0)
 
-    def commit(
-        self, reader: Consumer, positions: Mapping[Place, int], notes: Mapping[Place, str]
-    ) -> None:
+    def committed(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Return the next offset of each place that the group has one of.
+
+        Nobody else can commit since this publisher was made, so the positions are final.
+
+        Raises:
+            BrokerError: the broker does not tell.
+        """
+        wanted = [TopicPartition(*place) for place in places]
+        try:
+            found = coordinated(lambda: self._group.committed(wanted, timeout=CALL_TIMEOUT_S))
+        except KafkaException as error:
+            raise BrokerError(f"the positions of {places} can't be read: {error}") from error
+        for at in found:
+            if at.error is not None:
+                raise BrokerError(f"the position in {at.topic} can't be read: {at.error}")
+        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def commit(self, positions: Mapping[Place, int], notes: Mapping[Place, str]) -> None:
         """Commit what was produced, and with it the positions; ``notes`` stand beside some."""
         offsets = [
             TopicPartition(*place, at, notes.get(place, "")) for place, at in positions.items()
         ]
         self._producer.send_offsets_to_transaction(
-            offsets, reader.consumer_group_metadata(), CALL_TIMEOUT_S
+            offsets, self._group.consumer_group_metadata(), CALL_TIMEOUT_S
         )
         self._producer.commit_transaction(CALL_TIMEOUT_S)
 
@@ -85,3 +103,4 @@ class Publisher:
         with suppress(KafkaException):
             self._producer.purge()
             self._producer.close()
+        self._group.close()

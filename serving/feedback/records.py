@@ -250,6 +250,11 @@ class OutcomeWriter:
         )
         return list(map(_encode, outcomes)), ids
 
+    def ids(self, matched: Matched) -> list[str]:
+        """Return the prediction ids."""
+        names = ("definition", "features_partition", "features_offset", "version")
+        return self._ids(matched, {name: matched.rows[name].tolist() for name in names})
+
     def _ids(self, matched: Matched, columns: Mapping[str, list[int]]) -> list[str]:
         start = f"{self._name}.features.v"
         made = zip(

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from serving.feedback.joining import Joining
+from serving.feedback.state import OutcomeState
 from serving.inference.stretches import Place
 from serving.pipeline import Pipeline
 from streams.snapshots import Snapshot, SnapshotStore, log_identity
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What stands beside the state.
+class _Meta:
+    """What stands beside the arrays. ``positions``: topic → partition → next offset."""
 
-    ``positions``: topic → partition → next offset. ``newest``: see
-    :class:`serving.monitoring.watermark.Watermark`. ``texts``: those of the groups' numbers.
-    """
-
-    positions: dict[str, dict[int, int]] = field(default_factory=dict)
-    newest: list[list[str | int]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(
-        cls, positions: Mapping[Place, int], newest: list[list[str | int]], texts: list[str]
-    ) -> Saved:
-        """Return what belongs to a state."""
-        by_topic: dict[str, dict[int, int]] = {}
-        for (topic, partition), at in positions.items():
-            by_topic.setdefault(topic, {})[partition] = at
-        return cls(by_topic, newest, texts)
-
-    def position(self, place: Place) -> int:
-        """Return the next offset of a place."""
-        return self.positions.get(place[0], {}).get(place[1], 0)
+    positions: dict[str, dict[int, int]]
+    newest: list[list[str | int]]
+    texts: list[str]
 
 
 class OutcomeSnapshots:
@@ -54,39 +36,41 @@ class OutcomeSnapshots:
         content = repr((pipeline.labels, pipeline.model.task, pipeline.labels_within, groups))
         self._maker = hashlib.sha256(content.encode()).hexdigest()
 
-    def save(self, joining: Joining, saved: Saved) -> None:
-        """Replace the snapshot; raises StateError where the disk refuses."""
-        meta = np.frombuffer(msgspec.json.encode(saved), dtype=np.uint8)
-        self._store.save(0, Snapshot(0, {"meta": meta, **joining.snapshot()}, self._maker))
+    def save(self, state: OutcomeState, positions: Mapping[Place, int]) -> None:
+        """Replace the snapshot by the state of ``positions``; raises StateError."""
+        by_topic: dict[str, dict[int, int]] = {}
+        for (topic, partition), at in positions.items():
+            by_topic.setdefault(topic, {})[partition] = at
+        content = msgspec.json.encode(_Meta(by_topic, state.newest(), state.texts))
+        meta = np.frombuffer(content, dtype=np.uint8)
+        self._store.save(0, Snapshot(0, {"meta": meta, **state.joining.snapshot()}, self._maker))
 
-    def load(
-        self, committed: Mapping[Place, int], begin: Callable[[], Joining]
-    ) -> tuple[Saved, Joining]:
-        """Return what was saved; the state of nothing where that is not to be trusted.
+    def load(self, committed: Mapping[Place, int], state: OutcomeState) -> dict[Place, int]:
+        """Put what was saved into ``state``, which is empty, and return the positions it is of;
+        none where there is nothing to trust.
 
-        A snapshot of more than is committed is of another time: a topic or a group was set back.
+        A snapshot of more than is committed is of another time: somebody set the group back.
         """
         found = self._store.load(0)
         if found is None:
-            return Saved(), begin()
+            return {}
         if found.maker != self._maker:
             self._store.discard(0, "the labels, the task or the groups are declared otherwise now")
-            return Saved(), begin()
-        meta = msgspec.json.decode(found.arrays["meta"].tobytes())
-        saved = msgspec.convert(meta, Saved, strict=False, str_keys=True)
-        ahead = [
-            (topic, partition)
-            for topic, by_partition in saved.positions.items()
+            return {}
+        content = msgspec.json.decode(found.arrays["meta"].tobytes())
+        meta = msgspec.convert(content, _Meta, strict=False, str_keys=True)
+        positions = {
+            (topic, partition): at
+            for topic, by_partition in meta.positions.items()
             for partition, at in by_partition.items()
-            if at > committed.get((topic, partition), 0)
-        ]
+        }
+        ahead = [place for place, at in positions.items() if at > committed.get(place, 0)]
         if ahead:
             self._store.discard(0, f"it is of more than is committed of {ahead}")
-            return Saved(), begin()
-        joining = begin()
+            return {}
         try:
-            joining.restore(found.arrays)
+            state.restore(dict(found.arrays), meta.texts, meta.newest)
         except (ValueError, KeyError) as error:
             self._store.discard(0, str(error))
-            return Saved(), begin()
-        return saved, joining
+            return {}
+        return positions

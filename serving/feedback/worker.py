@@ -9,7 +9,9 @@ definition declares groups. It goes round so:
 
 At start the state is that of a snapshot and of the log between the snapshot's positions and the
 committed ones: what is complete within these is in the outcomes topic already, and is not written
-again. So each prediction has one outcome, whenever the process dies.
+again. So each prediction has one outcome, whenever the process dies. Where the committed positions
+are lost (a broker forgets those of a group that has been idle for days), the outcomes topic says
+what is written: see :meth:`OutcomesWorker._recover`.
 """
 
 from __future__ import annotations
@@ -21,32 +23,29 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import structlog
 from confluent_kafka import KafkaException
 
-from serving.feedback.account import Account
 from serving.feedback.columns import Matched
-from serving.feedback.joining import Joining
 from serving.feedback.publishing import Publisher
 from serving.feedback.reading import TopicsReader
-from serving.feedback.records import AnswerReader, GroupReader, OutcomeWriter, extra_numbers
-from serving.feedback.saved import OutcomeSnapshots, Saved
+from serving.feedback.records import OutcomeWriter
+from serving.feedback.saved import OutcomeSnapshots
+from serving.feedback.state import OutcomeState
+from serving.feedback.written import WrittenOutcomes
 from serving.inference.stretches import Place
-from serving.monitoring.label_records import LabelCodec
 from serving.monitoring.snapshot import folder_lock
-from serving.monitoring.watermark import Watermark
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
-from streams.batch import LogBatch
-from streams.durations import seconds
 from streams.errors import BrokerError
-from streams.replay import read_ranges
+from streams.positions import PositionReader
 from streams.settings import Settings
 
 IDLE_POLL_S = 0.05
 COMMIT_EVERY_S = 0.1
 COMMIT_RECORDS = 20_000
+COMMIT_IDLE_EVERY_S = 3600.0
+"""Positions that do not move are committed so often, or the broker would forget them."""
 SAVE_RECORDS = 200_000
 """A state is saved after so many records, or twice as many as it remembers events."""
 MAX_FAILURES = 20
@@ -62,29 +61,19 @@ class OutcomesWorker:
         ConfigurationError: another one runs on the same folder.
     """
 
-    def __init__(self, bootstrap: str, pipeline: Pipeline, home: Path) -> None:
+    def __init__(
+        self, bootstrap: str, pipeline: Pipeline, home: Path, save_records: int = SAVE_RECORDS
+    ) -> None:
         topics = pipeline.topics
         self._bootstrap, self._pipeline, self._topics = bootstrap, pipeline, topics
-        self._within_ms = seconds(pipeline.labels_within) * 1000
-        fields = dict.fromkeys(g for d in pipeline.definitions for g in d.groups)
-        self._fields = {field: number for number, field in enumerate(fields)}
-        answers = AnswerReader(pipeline.name, pipeline.model.task)
-        self._answers = {
-            topics.predictions: answers.predictions,
-            topics.shadow: answers.predictions,
-            topics.requests: answers.requests,
-        }
-        self._labels = LabelCodec(pipeline.labels, pipeline.model.task)
-        self._groups = {
-            pipeline.topics_of(d).features: (GroupReader(d.groups), self._numbers(d.groups))
-            for d in pipeline.definitions
-            if d.groups
-        }
+        self._save_records = save_records
+        self.state = OutcomeState(pipeline)
         self._writer = OutcomeWriter(
-            pipeline.name, topics.outcomes, pipeline.model.task, list(fields)
+            pipeline.name, topics.outcomes, pipeline.model.task, self.state.fields
         )
-        names = (*self._answers, topics.labels, *self._groups)
-        self._places = [(name, p) for name in names for p in range(pipeline.events.partitions)]
+        self._places: list[Place] = [
+            (topic, p) for topic in self.state.topics for p in range(pipeline.events.partitions)
+        ]
         self._lock = folder_lock(home / "outcomes")
         store = Settings().snapshots_of(pipeline.name, home)
         folder = store / "outcomes" if isinstance(store, Path) else f"{store}/outcomes"
@@ -99,42 +88,56 @@ class OutcomesWorker:
 
     def _open(self) -> None:
         self._publisher = Publisher(self._bootstrap, self._topics.group("outcomes"))
-        self._reader = TopicsReader(self._bootstrap, self._topics.group("outcomes"))
-        # Nobody else can commit from here on, so these positions are final.
-        committed = {place: at.offset for place, at in self._reader.committed(self._places).items()}
-        saved, self.joining = self._snapshots.load(committed, self._new_joining)
-        self._codes = {text: code for code, text in enumerate(saved.texts)}
-        self._clock = Watermark(
-            (self._topics.predictions, self._topics.labels),
-            self._pipeline.events.partitions,
-            0,
-            self._within_ms,
-        )
-        self._clock.load(saved.newest)
-        self._clock_ms: int | None = None
-        positions = {place: saved.position(place) for place in self._places}
-        self._rebuild(positions, committed)
         self._begun = False
         self._since_commit = self._since_save = 0
+        committed = self._publisher.committed(self._places)
+        written = WrittenOutcomes.read(self._bootstrap, self._pipeline) if not committed else None
+        if written:
+            committed = self._recover(written)
+        else:
+            self.state = OutcomeState(self._pipeline)
+            positions = self._snapshots.load(committed, self.state)
+            for _ in self._fold(positions, committed):
+                pass  # written already
         self._committed = {place: committed.get(place, 0) for place in self._places}
-        self._reader.start(self._committed)
+        self._reader = TopicsReader(self._bootstrap, self._committed, lead_ms=self._lead_ms)
         self._committed_at_s = time.monotonic()
 
-    def _new_joining(self) -> Joining:
-        needs = {d.version: self._numbers(d.groups) for d in self._pipeline.definitions}
-        extra = extra_numbers(self._pipeline.model.task)
-        return Joining(self._within_ms, len(self._fields), needs, extra)
+    @property
+    def _lead_ms(self) -> int:
+        """How far an input may be ahead of the others, while these have more: by that much more
+        than ``labels_within`` is held in memory."""
+        return self.state.within_ms // 4
 
-    def _rebuild(self, positions: Mapping[Place, int], committed: Mapping[Place, int]) -> None:
-        """Bring the state from the snapshot's positions to the committed ones."""
-        for place, end in committed.items():
-            topic, partition = place
-            for batch in read_ranges(self._bootstrap, topic, {partition: (positions[place], end)}):
-                self._take(batch)
-                self.joining.take()  # written already
+    def _fold(self, first: Mapping[Place, int], end: Mapping[Place, int]) -> Iterator[Matched]:
+        """Bring the state from some positions to others; yield what is complete by the way."""
+        begun = {place: first.get(place, 0) for place in end}
+        reader = TopicsReader(self._bootstrap, begun, dict(end), self._lead_ms)
+        try:
+            while not reader.is_over():
+                for batch in reader.poll(IDLE_POLL_S):
+                    yield self.state.take(batch)
+                self.state.expire(reader.ended)
+        finally:
+            reader.close()
 
-    def _numbers(self, fields: tuple[str, ...]) -> list[int]:
-        return [self._fields[field] for field in fields]
+    def _recover(self, written: WrittenOutcomes) -> dict[Place, int]:
+        """Begin where the log ends now; write, in one transaction, what is not written yet.
+
+        Returns the positions.
+        """
+        _LOG.warning("positions are lost: outcomes are compared with the log", written=len(written))
+        self.state = OutcomeState(self._pipeline)
+        ends = PositionReader(self._bootstrap)
+        try:
+            found = ends.ends(dict.fromkeys(self.state.topics, self._pipeline.events.partitions))
+        finally:
+            ends.close()
+        places = {(topic, p): end for topic, by in found.items() for p, end in by.items()}
+        for matched in self._fold({}, places):
+            self._publish(matched.only(~written.has(self._writer.ids(matched))))
+        self._commit_positions(places)
+        return places
 
     # The loop
 
@@ -159,12 +162,12 @@ class OutcomesWorker:
 
     def turn(self) -> None:
         """Read what has come, write what is complete, commit and save where it is time."""
-        batches = self._reader.poll(IDLE_POLL_S)
-        for batch in batches:
-            self._take(batch)
+        for batch in self._reader.poll(IDLE_POLL_S):
+            self._publish(self.state.take(batch))
             self._since_commit += len(batch)
-        self._publish(self.joining.take())
-        if self._is_due():
+            if self._since_commit >= COMMIT_RECORDS:
+                self._commit()
+        if time.monotonic() - self._committed_at_s >= COMMIT_EVERY_S:
             self._commit()
 
     def finish(self) -> None:
@@ -177,43 +180,9 @@ class OutcomesWorker:
         self._let_go()
         self._lock.close()
 
-    def account(self) -> Account:
-        """Return what it has come to."""
-        joining = self.joining
-        return Account(joining.counts, len(joining), joining.events, joining.nbytes, self._clock_ms)
-
     def _let_go(self) -> None:
         self._publisher.close()
         self._reader.close()
-
-    # What is read
-
-    def _take(self, batch: LogBatch) -> None:
-        if batch.topic in self._answers:
-            answered = self._answers[batch.topic](batch)
-            self.joining.add_answers(answered)
-            if batch.topic == self._topics.predictions:
-                self._clock.note(batch.topic, batch.partition, answered.rows["event_time_ms"])
-        elif batch.topic == self._topics.labels:
-            rows, dead = self._labels.decode(batch)
-            self.joining.counts.unusable += len(dead)
-            self.joining.add_labels(
-                rows.event_ids, rows.labels, rows.times_ms, batch.partition, rows.offsets
-            )
-            self._clock.note(batch.topic, batch.partition, rows.times_ms)
-        else:
-            reader, fields = self._groups[batch.topic]
-            event_ids, columns = reader.decode(batch)
-            self.joining.add_groups(event_ids, fields, self._coded(columns))
-
-    def _coded(self, columns: list[list[str]]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        """Return the codes (n, fields) of texts."""
-        known = self._codes
-        for texts in columns:
-            for text in dict.fromkeys(texts):
-                known.setdefault(text, len(known))
-        codes = [list(map(known.__getitem__, texts)) for texts in columns]
-        return np.array(codes, np.int64).reshape(len(columns), -1).T
 
     # What is written
 
@@ -223,48 +192,32 @@ class OutcomesWorker:
         if not self._begun:
             self._publisher.begin()
             self._begun = True
-        self._publisher.produce(self._writer.outgoing(matched, list(self._codes)))
-
-    def _is_due(self) -> bool:
-        if self._since_commit >= COMMIT_RECORDS:
-            return True
-        return time.monotonic() - self._committed_at_s >= COMMIT_EVERY_S
+        self._publisher.produce(self._writer.outgoing(matched, self.state.texts))
 
     def _commit(self) -> None:
-        positions = dict(self._reader.positions)
-        changed = {p: at for p, at in positions.items() if at != self._committed.get(p)}
-        self._committed_at_s = time.monotonic()
-        if not changed:
+        positions, now_s = dict(self._reader.positions), time.monotonic()
+        if positions == self._committed and now_s - self._committed_at_s < COMMIT_IDLE_EVERY_S:
             return
-        self._expire()
-        if not self._begun:
-            self._publisher.begin()
-        # The note stands beside the labels' first partition, whatever has changed.
-        noted = (self._topics.labels, 0)
-        note = self.account().note()
-        self._publisher.commit(
-            self._reader.client, {**changed, noted: positions[noted]}, {noted: note}
-        )
-        self._begun = False
-        self._committed = positions
+        self.state.expire(self._reader.ended)
+        self._commit_positions(positions)
+        self._committed, self._committed_at_s = positions, now_s
         self._since_save += self._since_commit
         self._since_commit = 0
-        if self._since_save >= max(SAVE_RECORDS, 2 * self.joining.events):
+        if self._since_save >= max(self._save_records, 2 * self.state.joining.events):
             self._save()
 
-    def _expire(self) -> None:
-        ended: dict[str, set[int]] = {topic: set() for topic, _ in self._places}
-        for topic, partition in self._reader.ended:
-            ended[topic].add(partition)
-        clock_ms = self._clock.value_ms(ended)
-        if clock_ms is not None and (self._clock_ms is None or clock_ms > self._clock_ms):
-            self._clock_ms = clock_ms
-            self.joining.expire(clock_ms)
+    def _commit_positions(self, positions: Mapping[Place, int]) -> None:
+        """Commit what was published and all positions, moved or not: the broker forgets each
+        some days after its last commit."""
+        if not self._begun:
+            self._publisher.begin()
+        noted = (self._topics.labels, 0)
+        self._publisher.commit(positions, {noted: self.state.account().note()})
+        self._begun = False
 
     def _save(self) -> None:
         """Save the state, which must be that of the committed positions."""
-        saved = Saved.of(self._committed, self._clock.to_json(), list(self._codes))
-        self._snapshots.save(self.joining, saved)
+        self._snapshots.save(self.state, self._committed)
         self._since_save = 0
 
 
