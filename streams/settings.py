@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+AnswerWith = Literal["auto", "cpu", "torch", "cuda"]
+
 
 class Settings(BaseSettings):
     """What a process of the pipeline takes from its environment.
@@ -22,6 +24,9 @@ class Settings(BaseSettings):
     is written to the online store.
     ``KAPPA_SNAPSHOTS``: where the feature workers keep their states, a folder or an address that
     fsspec knows, such as ``s3://bucket/states``; by default in the pipeline's part of the home.
+    ``KAPPA_ANSWER_WITH``: what runs the models: ``auto`` (the default: a GPU where there is one,
+    ONNX Runtime on the CPU elsewhere), ``cpu`` (ONNX Runtime, or torch where a model can't be run
+    by it), ``torch`` (on the CPU) or ``cuda``.
     ``KAPPA_SKEW_EVERY``: every which partition the skew audit follows; 1, all of them, by default.
     """
 
@@ -36,6 +41,7 @@ class Settings(BaseSettings):
     online_store: SecretStr | None = None  # it may hold a password: no log shows it
     online_interval_ms: int = Field(default=250, ge=1)
     snapshots: str | None = None
+    answer_with: AnswerWith = "auto"
     skew_every: int = Field(default=1, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2

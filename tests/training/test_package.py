@@ -12,10 +12,11 @@ from training.dataset.prepared import Examples
 from training.loop.launch import Check, EpochReport, go_on, rank_environment
 from training.loop.rank import main
 from training.networks.declared import Custom, Tabular
-from training.package import BLOCK_ROWS, Package, load_package
+from training.package import Package, load_package
 from training.retraining.fit import Fitted, fit
 from training.scores import log_loss
 from training.spec import Model, Training
+from training.torch_runtime import BLOCK_ROWS
 
 
 def in_this_process(folder: Path, ranks: int, on_epoch: EpochReport, check: Check = go_on) -> None:
@@ -106,7 +107,7 @@ def test_a_file_uri_is_understood(saved: tuple[Path, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["manifest.json", "model.safetensors", "encoding.json", "reference.json"]
+    "name", ["manifest.json", "model.safetensors", "model.onnx", "encoding.json", "reference.json"]
 )
 def test_a_changed_or_lost_file_is_refused(saved: tuple[Path, str], name: str) -> None:
     folder, sha256 = saved
@@ -130,7 +131,11 @@ def test_weights_that_do_not_fit_are_refused(saved: tuple[Path, str]) -> None:
     manifest["network"]["hidden"] = [32, 17]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match="do not fit the network"):
-        load_package(str(folder))
+        load_package(str(folder), answer_with="torch")
+    manifest["network"]["outputs"] = 2
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=r"model.onnx takes .* the files are of two models"):
+        load_package(str(folder), answer_with="cpu")
     manifest["format"] = 99
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match="package format 99"):

@@ -15,8 +15,9 @@ from training.networks.build import build
 from training.networks.declared import Experts, Transformer
 from training.networks.shape import Shape
 from training.networks.tasks import Binary, MultiClass, Regression, Task
-from training.package import BLOCK_ROWS, Package, load_package, save_package
+from training.package import Package, load_package, save_package
 from training.reference import Reference
+from training.torch_runtime import BLOCK_ROWS
 
 LAST = 5
 EVENTS = 900

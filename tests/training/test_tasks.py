@@ -13,12 +13,13 @@ from training.loop.launch import Check, EpochReport, go_on
 from training.loop.rank import main
 from training.networks.declared import Experts, Tabular
 from training.networks.tasks import MultiClass, Regression
-from training.package import BLOCK_ROWS, load_package
+from training.package import load_package
 from training.retraining.fit import Fitted, fit
 from training.retraining.gate import refusal
 from training.retraining.warm import Initial
 from training.scores import losses
 from training.spec import Model, Training
+from training.torch_runtime import BLOCK_ROWS
 
 MATERIALS = MultiClass(("brick", "steel", "wood"))
 MODEL = Model(network=Tabular((24,)), batch=64, epochs=6, learning_rate=1e-2)

@@ -53,7 +53,7 @@ def losses_of(
     parts = load_parts(package, sha256)
     rows = rows_for(parts.encoding, parts.shape.last, prepared, examples)
     own = (network.network,) if isinstance(network, Custom) else ()
-    answers = load_package(package, sha256, own).answers(rows)
+    answers = load_package(package, sha256, own, "cpu").answers(rows)
     return losses(parts.task, answers, examples.targets)
 
 

@@ -26,8 +26,10 @@ from training.loop.run_folder import (
 )
 from training.networks.shape import Shape
 from training.networks.tasks import Task
+from training.onnx_export import CHECKED_ROWS, Exported, Trial, export
 from training.package import save_package
 from training.reference import Reference
+from training.retraining.answered_rows import rows_for
 from training.retraining.judging import calibrated, figures
 from training.retraining.warm import Initial
 from training.spec import Model, Training
@@ -41,7 +43,8 @@ class Fitted:
     """A trained model in memory; ``metrics`` are of the calibrated model on the validation slice.
 
     ``history`` has one mapping per epoch: epoch, steps, train_loss, validation_loss. ``outputs``
-    (n, O) are the network's own on the validation slice, before calibration.
+    (n, O) are the network's own on the validation slice, before calibration. ``exported`` is the
+    network for ONNX Runtime, tried on rows of that slice.
     """
 
     weights: dict[str, NDArray[np.float32]]
@@ -54,6 +57,7 @@ class Fitted:
     history: list[dict[str, float]]
     run: dict[str, Any]
     outputs: NDArray[np.float64]
+    exported: Exported
 
     def save(self, folder: Path, manifest: Mapping[str, Any]) -> str:
         """Write the package (see :mod:`training.package`) and return its SHA-256.
@@ -70,6 +74,7 @@ class Fitted:
             reference=self.reference,
             metrics=self.metrics,
             manifest={**manifest, "run": self.run},
+            exported=self.exported,
         )
 
 
@@ -185,10 +190,23 @@ def _fitted(
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
     }
+    exported = export(shape, result.weights, encoding, _trial(prepared, encoding, shape, result))
     return Fitted(
         result.weights, shape, task, encoding, calibration, reference, metrics, result.history,
-        run, outputs,
+        run, outputs, exported,
     )  # fmt: skip
+
+
+def _trial(prepared: PreparedData, encoding: Encoding, shape: Shape, result: RankResult) -> Trial:
+    """Return evenly spaced rows of the validation slice, with what the ranks' torch gave them.
+
+    What they computed in fewer bits is no measure: then torch has to answer again.
+    """
+    slice_ = prepared.validation
+    chosen = np.arange(0, len(slice_), -(-len(slice_) // CHECKED_ROWS))
+    rows = rows_for(encoding, shape.last, prepared, slice_.some(chosen))
+    exact = result.precision == "float32" and result.device == "cpu"
+    return Trial(rows, result.validation_outputs[chosen] if exact else None)
 
 
 def _epoch_text(line: dict[str, float], epochs: int) -> str:
