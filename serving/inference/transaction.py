@@ -38,6 +38,7 @@ from confluent_kafka import (
 )
 
 from serving.inference.stretches import Outgoing, Place, Position, Record, Taken, sort_out
+from serving.inference.time_limit import TimeLimit
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
 
@@ -103,6 +104,7 @@ class TransactionalHop:
         self._transactional = transactional
         self._failures = 0
         self._closing = False
+        self._limit = TimeLimit("send offsets")
         self._open()
 
     def take(self) -> Taken:
@@ -181,6 +183,7 @@ class TransactionalHop:
         self._consumer.close()
         with suppress(KafkaException):  # one that was fenced meanwhile says so as it closes
             self._producer.close()
+        self._limit.close()
 
     # --- the steps of a commit -------------------------------------------------------------------
 
@@ -193,10 +196,17 @@ class TransactionalHop:
         self._end_transaction()
 
     def _send_offsets(self, offsets: list[TopicPartition]) -> None:
-        # The group's metadata fence: a worker whose partitions went to another can't commit.
-        self._producer.send_offsets_to_transaction(
-            offsets, self._consumer.consumer_group_metadata(), CALL_TIMEOUT_S
-        )
+        # The group's metadata fence: a worker whose partitions went to another can't commit. After
+        # the transaction's own time-out nothing could come of it, and the client may wait for ever.
+        client, membership = self._producer, self._consumer.consumer_group_metadata()
+        limit_s = self._transaction_timeout_ms / 1000
+        try:
+            self._limit.call(
+                limit_s, lambda: client.send_offsets_to_transaction(offsets, membership, limit_s)
+            )
+        except TimeoutError as error:
+            what = f"the offsets are not in the transaction after {limit_s:.0f} s"
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, what)) from error
 
     def _end_transaction(self) -> None:
         self._producer.commit_transaction(CALL_TIMEOUT_S)

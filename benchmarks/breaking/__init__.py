@@ -1,0 +1,1 @@
+"""Workers and a broker that are broken on purpose, at stated points."""
