@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from serving.online.declared import Online
     from serving.pipeline import Pipeline
-    from serving.rollout.declared import RolloutPolicy
+    from serving.rollout.declared import Guardrails, RolloutPolicy
     from serving.spec import DataDrift, Performance
     from streams.expressions import Above, Below, Equals, OneOf, Value
     from streams.stream import EventStream, LabelStream
@@ -65,6 +65,7 @@ __all__ = [
     "EventStream",
     "Experts",
     "First",
+    "Guardrails",
     "HourOfDay",
     "LabelStream",
     "Last",
@@ -109,7 +110,7 @@ _NAMES = {
     "features.definition": "Category DayOfWeek Definition HourOfDay Minus Number Plus Ratio Times",
     "serving.online.declared": "Online",
     "serving.pipeline": "Pipeline",
-    "serving.rollout.declared": "RolloutPolicy",
+    "serving.rollout.declared": "Guardrails RolloutPolicy",
     "serving.spec": "DataDrift Performance",
     "streams.expressions": "Above Below Equals OneOf Value",
     "streams.stream": "EventStream LabelStream",

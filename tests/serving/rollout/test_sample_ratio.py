@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import beta, binom, chisquare, dirichlet_multinomial, multinomial
+from scipy.stats import beta, binom, chisquare
 
 from serving.rollout.sample_ratio import (
     PRIOR,
@@ -22,12 +22,16 @@ def test_chi_squared_is_scipys() -> None:
     assert chi_squared_p(counts, shares) == pytest.approx(float(expected.pvalue))
 
 
-def test_the_odds_are_those_of_scipys_distributions() -> None:
+def test_the_odds_are_the_mean_likelihood_ratio_over_the_prior() -> None:
     counts, shares = [30, 1_070], [0.01, 0.99]
-    a = PRIOR * np.array(shares)
-    against = dirichlet_multinomial.logpmf(np.array(counts), a, np.int64(1_100))
-    stated = multinomial.logpmf(counts, 1_100, shares)
-    assert log_odds(counts, shares) == pytest.approx(float(against - stated))
+    a, b = PRIOR * shares[0], PRIOR * shares[1]
+
+    def weighted(q: float) -> float:
+        return float(binom.pmf(30, 1_100, q) * beta.pdf(q, a, b))
+
+    mean = quad(weighted, 0, 1, points=[0.01, 0.03, 0.06], limit=500)[0]
+    stated = binom.logpmf(30, 1_100, 0.01)
+    assert log_odds(counts, shares) == pytest.approx(math.log(mean) - stated, rel=1e-6)
 
 
 def test_twice_the_share_is_noticed_and_the_share_is_not() -> None:
