@@ -51,7 +51,8 @@ from training.reference import Reference
 from training.torch_runtime import TorchNetwork, has_gpu, require_gpu
 
 __all__ = [
-    "FORMAT", "Package", "Parts", "load_package", "load_parts", "load_reference", "save_package"
+    "FORMAT", "Package", "Parts", "import_runtimes", "load_package", "load_parts",
+    "load_reference", "save_package",
 ]  # fmt: skip
 
 FORMAT = 4
@@ -204,6 +205,17 @@ def load_package(
         load_reference(uri, sha256),
         network,
     )
+
+
+def import_runtimes(answer_with: AnswerWith = "auto", has_own: bool = False) -> None:
+    """Import what runs the models, so that loading one takes milliseconds later.
+
+    ``has_own``: networks of the user's own may come, which only torch runs.
+    """
+    if answer_with in ("torch", "cuda") or has_own or (answer_with == "auto" and has_gpu()):
+        import torch  # noqa: F401
+    else:
+        import onnxruntime  # noqa: F401
 
 
 def load_reference(uri: str, sha256: str | None = None) -> Reference:
