@@ -14,6 +14,7 @@ from kappa.cli.dataset import dataset
 from kappa.cli.demo import demo
 from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
+from kappa.cli.experiment import experiment
 from kappa.cli.gc import gc
 from kappa.cli.history import history
 from kappa.cli.lab import lab
@@ -24,6 +25,7 @@ from kappa.cli.produce import produce
 from kappa.cli.replay import replay
 from kappa.cli.retrain import retrain
 from kappa.cli.schema import schema
+from kappa.cli.serve import serve
 from kappa.cli.train import train
 from kappa.cli.tune import tune
 from kappa.cli.up import up
@@ -40,12 +42,13 @@ app = typer.Typer(
 
 for _command in (
     demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predictions,
-    alerts, audit, schema, doctor, worker, dataset,
+    alerts, audit, schema, doctor, worker, serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")
 app.add_typer(plan, name="plan")
 app.add_typer(lab, name="lab")
+app.add_typer(experiment, name="experiment")
 
 
 def main() -> None:

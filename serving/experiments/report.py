@@ -11,6 +11,7 @@ from serving.experiments.reading import Readings
 from streams.rollout import Experiment
 
 PICTURE = "experiment.png"
+ARMS = ("arm", "model", "share", "entities", "outcomes per entity")
 
 
 def markdown(
@@ -29,7 +30,7 @@ def markdown(
         "\n".join(_facts(experiment, plan, readings, found, timezone)),
         "## Arms",
         _table(
-            ("arm", "model", "share", "entities", "outcomes per entity", f"{plan.metrics[0]} (± error)"),
+            (*ARMS, f"{plan.metrics[0]} (± error)"),
             _arms(experiment, found),
         ),
         "## Effects (treatment less control)",
