@@ -9,6 +9,7 @@ import msgspec
 
 from features.definition import Category, Definition, Number
 from features.records import FeatureCodec
+from serving.feedback.account import Account, read_account
 from serving.feedback.worker import OutcomesWorker
 from serving.pipeline import Pipeline
 from streams.expressions import Value
@@ -37,14 +38,7 @@ class FeedbackLog:
     @classmethod
     def new(cls, bootstrap: str, model: Model | None = None, within: str = "60d") -> "FeedbackLog":
         """Return a log with empty topics."""
-        pipeline = Pipeline(
-            f"t{uuid4().hex[:8]}",
-            EVENTS,
-            LABELS,
-            (DEFINITION, GROUPED),
-            model=model or Model(),
-            labels_within=within,
-        )
+        pipeline = pipeline_of(f"t{uuid4().hex[:8]}", model, within)
         ensure_topics(bootstrap, pipeline.topic_specs)
         return cls(bootstrap, pipeline)
 
@@ -55,7 +49,7 @@ class FeedbackLog:
         stage: Stage = "live",
         definition: int = 1,
         partition: int = 0,
-        after_ms: int = 0,
+        spread: float | None = None,
     ) -> None:
         """Append the answers to events, in a transaction; each event is a minute later."""
         name = f"{self.pipeline.name}.features.v{definition}"
@@ -68,9 +62,10 @@ class FeedbackLog:
                 model_version=version,
                 stage=stage,
                 definition=definition,
-                event_time_ms=event_ms(n) + after_ms,
+                event_time_ms=event_ms(n),
                 source=Source(partition, n),
                 times=Times(event_ms(n), None, event_ms(n) + 7),
+                spread=spread,
             )
             for n in numbers
         ]
@@ -117,9 +112,15 @@ class FeedbackLog:
         if transaction:
             client.commit_transaction(30)
 
-    def worker(self, home: Path) -> OutcomesWorker:
+    def worker(self, home: Path, save_records: int = 100) -> OutcomesWorker:
         """Return a worker on this log."""
-        return OutcomesWorker(self.bootstrap, self.pipeline, home)
+        return OutcomesWorker(self.bootstrap, self.pipeline, home, save_records)
+
+    def account(self) -> Account:
+        """Return what the worker says it has come to."""
+        found = read_account(self.bootstrap, self.pipeline.topics)
+        assert found is not None
+        return found
 
     def lag(self) -> int:
         """Return how far the worker's group is behind."""
@@ -150,6 +151,12 @@ class FeedbackLog:
             for value in batch.values
             if value is not None
         ]
+
+
+def pipeline_of(name: str, model: Model | None = None, within: str = "60d") -> Pipeline:
+    """Return the declaration."""
+    definitions = (DEFINITION, GROUPED)
+    return Pipeline(name, EVENTS, LABELS, definitions, model=model or Model(), labels_within=within)
 
 
 def event_ms(number: int) -> int:
