@@ -31,12 +31,13 @@ from features.records import FeatureCodec, FeatureRows  # noqa: E402
 from infra.broker import EmbeddedBroker  # noqa: E402
 from serving.inference.answers import Predict  # noqa: E402
 from serving.inference.histories import history_keeper  # noqa: E402
+from serving.inference.loading import Loaded  # noqa: E402
 from serving.inference.router import Router  # noqa: E402
 from serving.inference.stretches import Outgoing, Position  # noqa: E402
 from serving.inference.transaction import TransactionalHop  # noqa: E402
 from serving.inference.worker import InferenceWorker  # noqa: E402
 from streams.clock import SystemClock  # noqa: E402
-from streams.control import ControlFollower, ControlWriter  # noqa: E402
+from streams.control import ControlFollower  # noqa: E402
 from streams.kafka_client import producer  # noqa: E402
 from streams.replay import offset_bounds  # noqa: E402
 from streams.settings import Settings  # noqa: E402
@@ -240,15 +241,14 @@ def answer(
 ) -> Drained:
     """Run the inference worker until it is drained, with ``model`` live or version 0."""
     hop, drained = hop_of(bootstrap, topics, group)
-    router = Router("inference", "w0", pipeline.model.prior, loader(model))
+    router = Router("inference", "w0", pipeline.model.prior, Loaded(loader(model)))
     if model is not None:
         router.follow([Registered(1, "c", "", "", {}, {}, None), StageChanged(1, "live", "")])
     control = ControlFollower(bootstrap, topics.models)
     declared = pipeline.definitions, pipeline.events, pipeline.labels
     histories = history_keeper(bootstrap, topics, *declared, home, "inference")
     worker = InferenceWorker(
-        bootstrap, hop, topics, *declared, router, control, ControlWriter(bootstrap), histories,
-        "inference", SystemClock(),
+        bootstrap, hop, topics, *declared, router, control, histories, "inference", SystemClock(),
     )  # fmt: skip
     worker.run(drained)
     histories.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from kafka.protocol.consumer.offsets import IsolationLevel
 
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer, watermarks
+from streams.positions import PositionReader
 from streams.wire import Command, ModelEvent, model_event_key
 
 APPEND_TIMEOUT_S = 30.0
@@ -21,6 +23,7 @@ class ControlFollower:
     def __init__(self, bootstrap: str, topic: str) -> None:
         self.topic = topic
         self.position = 0
+        self._bootstrap = bootstrap
         self._consumer = consumer(bootstrap, fetch_wait_max_ms=50)
         self._consumer.assign([TopicPartition(topic, 0, 0)])
 
@@ -41,12 +44,17 @@ class ControlFollower:
                 raise BrokerError(f"following {self.topic}: {error}")
         return values
 
-    def catch_up(self, timeout_s: float = 30.0) -> list[bytes]:
-        """Return everything up to the end of the topic as it stands now."""
-        try:
-            end = watermarks(self._consumer, self.topic, 0)[1]
-        except KafkaException as error:
-            raise BrokerError(f"following {self.topic}: {error}") from error
+    def catch_up(self, timeout_s: float = 30.0, *, with_open: bool = False) -> list[bytes]:
+        """Return everything up to the end of the topic as it stands now.
+
+        That is the end that read_committed readers see. ``with_open`` waits for the transactions
+        that are open too, whatever becomes of them: a record may be committed and stand behind
+        another's transaction, invisible as long as that is open.
+
+        Raises:
+            BrokerError: the end isn't reached though nothing comes for ``timeout_s``.
+        """
+        end = self._end(with_open)
         values: list[bytes] = []
         waited_s = 0.0
         while self.position < end:
@@ -56,6 +64,18 @@ class ControlFollower:
             if waited_s > timeout_s:
                 raise BrokerError(f"{self.topic} does not reach its end {end} in {timeout_s} s")
         return values
+
+    def _end(self, with_open: bool) -> int:
+        if with_open:
+            reader = PositionReader(self._bootstrap)
+            try:
+                return reader.ends({self.topic: 1}, IsolationLevel.READ_UNCOMMITTED)[self.topic][0]
+            finally:
+                reader.close()
+        try:
+            return watermarks(self._consumer, self.topic, 0)[1]
+        except KafkaException as error:
+            raise BrokerError(f"following {self.topic}: {error}") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -46,6 +46,9 @@ class Rollout:
     ``stages`` maps a version to the stage it is in (absent: registered only), ``shadows`` a version
     in shadow to the first features offsets it answers. ``pinned`` is definition → version.
     ``change`` is the number of the last change, ``judged`` what the policy said last.
+    ``in_force`` says by (definition, partition of its features) who answers whom there by now, as
+    the workers say; absent: the prior answers. ``activated`` is the newest record of a version, a
+    stage that it answers in, and a worker.
     ``answered_commands`` are the ids of retrain commands with an outcome.
     """
 
@@ -61,6 +64,7 @@ class Rollout:
     cutovers: Cutovers = field(default_factory=Cutovers)
     shadows: dict[int, Positions] = field(default_factory=dict)
     activated: dict[tuple[int, str, str], Activated] = field(default_factory=dict)
+    in_force: dict[tuple[int, int], Routing] = field(default_factory=dict)
     answered_commands: frozenset[str] = frozenset()
 
     @property
@@ -106,8 +110,7 @@ class Rollout:
                 judged = {**self.judged, (event.version, event.stage): event}
                 return replace(self, judged=judged)
             case Activated():
-                key = (event.version, event.stage, event.worker)
-                return replace(self, activated={**self.activated, key: event})
+                return _activated(self, event)
             case TrainingRefused():
                 done = self.answered_commands | {event.command_id}
                 return replace(self, answered_commands=done)
@@ -126,6 +129,20 @@ class Rollout:
         for event in events:
             state = state.apply(event)
         return state
+
+
+def _activated(state: Rollout, event: Activated) -> Rollout:
+    arms = () if event.routing is None else event.routing.arms
+    by = {(event.version, event.stage), *((arm.version, arm.stage) for arm in arms)}
+    activated = {**state.activated}
+    for version, stage in by:
+        activated[version, stage, event.worker] = event
+    definition = event.definition or _definition_of(state, event.version)
+    if event.stage != "live" or definition is None:
+        return replace(state, activated=activated)
+    routing = event.routing or Routing(event.version)
+    in_force = {(definition, int(p)): routing for p in event.positions if p.isdecimal()}
+    return replace(state, activated=activated, in_force={**state.in_force, **in_force})
 
 
 Change = StageChanged | Pinned | ExperimentStarted | ExperimentStopped

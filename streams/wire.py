@@ -295,7 +295,9 @@ class Activated(msgspec.Struct, frozen=True, tag="activated", omit_defaults=True
 
     Of the live path ``routing`` is the whole answer to who answers whom there (None in records of
     the past: the version alone). Which routing answered a record of partition p at offset o: that
-    of the last such record in the log with ``positions[p] <= o``.
+    of the last such record in the log with ``positions[p] <= o``; before all of them the prior.
+    ``definition`` is the one whose features the positions are of (None in records of the past:
+    that of the version).
     """
 
     version: int
@@ -303,6 +305,7 @@ class Activated(msgspec.Struct, frozen=True, tag="activated", omit_defaults=True
     worker: str
     positions: Positions
     routing: Routing | None = None
+    definition: int | None = None
 
 
 class TrainingRefused(msgspec.Struct, frozen=True, tag="refused"):
@@ -377,7 +380,8 @@ def model_event_key(event: ModelEvent) -> bytes:
         case Activated():
             # By its offsets too: who answered what has to be told of all of the past.
             at = ",".join(f"{p}:{offset}" for p, offset in sorted(event.positions.items()))
-            return f"activated/{event.version}/{event.stage}/{event.worker}/{at}".encode()
+            of = "" if event.definition is None else f"v{event.definition}/"
+            return f"activated/{of}{event.version}/{event.stage}/{event.worker}/{at}".encode()
         case TrainingRefused():
             return f"refused/{event.command_id}".encode()
         case DefinitionChanged():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.inference.answers import AnswerCodec, Asked, Questions, checked_answers, last_of
 from serving.inference.histories import HistoryKeeper
-from serving.inference.router import Answering, Router
+from serving.inference.router import Answering, Panel, Router
 from serving.inference.stretches import Outgoing, Place, Position
+from streams.assignment import arms_of
 from streams.clock import Clock
 
 
@@ -31,8 +33,16 @@ class Read:
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
+class _FailedError(Exception):
+    """A version failed while answering; the reason is the cause."""
+
+    def __init__(self, version: int, reason: Exception) -> None:
+        super().__init__(version)
+        self.version, self.reason = version, reason
+
+
 class Predicting:
-    """Lets the versions answer; ``announce`` is called where another one takes over.
+    """Lets the versions answer, each those entities that the routing gives it.
 
     ``codecs`` are by definition; ``clock`` is for ``times.predicted_ms``.
     """
@@ -43,26 +53,27 @@ class Predicting:
         histories: HistoryKeeper,
         codecs: Mapping[int, AnswerCodec],
         clock: Clock,
-        announce: Callable[[], None],
     ) -> None:
         self._router, self._histories = router, histories
-        self._codecs, self._clock, self._announce = codecs, clock, announce
+        self._codecs, self._clock = codecs, clock
 
     def outgoing(self, read: list[Read]) -> list[Outgoing]:
-        """Return the answers of all that answer; a model that fails must not stop the others."""
+        """Return the answers of all that answer, each partition's in the order of its records.
+
+        A version that fails is set aside, and the whole batch is answered anew without it: so the
+        routing in force afterwards holds for all of it.
+        """
         while True:
-            made: list[Outgoing] = []
             self._look(read)
-            for chosen in self._router.answering:
-                mine = [part for part in read if part.definition == chosen.definition]
-                try:
-                    made += [out for part in mine for out in self._by(chosen, part)]
-                except Exception as error:
-                    self._router.set_aside(chosen.version, error)
-                    self._announce()
-                    break  # the whole batch anew: what is announced holds for all of it
-            else:
-                return made
+            try:
+                return [
+                    made
+                    for part in read
+                    for panel in self._router.panels(part.definition)
+                    if (made := self._by(panel, part)) is not None
+                ]
+            except _FailedError as failed:
+                self._router.set_aside(failed.version, failed.reason)
 
     def _look(self, read: list[Read]) -> None:
         """See to the histories of what was read, where a model that answers wants them."""
@@ -72,17 +83,53 @@ class Predicting:
             if last:
                 part.numbers = self._histories.look(part.place, part.begun, part.every.rows, last)
 
-    def _by(self, chosen: Answering, part: Read) -> Iterator[Outgoing]:
-        """Yield what the version answers of a partition, where that is anything."""
-        first, last = chosen.since.get(str(part.place[1]), 0), last_of(chosen.predict)
+    def _by(self, panel: Panel, part: Read) -> Outgoing | None:
+        """Return what the versions of a panel answer of a partition, if that is anything."""
+        first = panel.live.since.get(str(part.place[1]), 0)
         mine = part.new & (part.every.offsets >= first)
         due = part.every.select(mine)
         if not len(due):
-            return
+            return None
+        numbers = part.numbers[mine] if len(part.numbers) else part.numbers
+        if not panel.routing.arms:
+            return self._answer(panel.live, part, due, numbers)
+        arms = arms_of(panel.routing, due.rows.entities)
+        shares: list[tuple[NDArray[np.int64], Outgoing]] = []
+        for arm in np.unique(arms).tolist():  # −1, the live version, is the last member
+            own = arms == arm
+            chosen, its = due.select(own), numbers[own] if len(numbers) else numbers
+            shares.append(
+                (np.flatnonzero(own), self._answer(panel.members[arm], part, chosen, its))
+            )
+        return shares[0][1] if len(shares) == 1 else merged(shares)
+
+    def _answer(
+        self, chosen: Answering, part: Read, due: Questions, numbers: NDArray[np.int64]
+    ) -> Outgoing:
+        last = last_of(chosen.predict)
         asked: Asked = due.rows
         if last:
-            asked = self._histories.histories(part.place, part.numbers[mine], last)
-        answers = checked_answers(chosen.predict, asked, self._router.task)
-        now_ms = self._clock.now_ms()
+            asked = self._histories.histories(part.place, numbers, last)
+        try:
+            answers = checked_answers(chosen.predict, asked, self._router.task)
+        except Exception as error:  # a model that fails must not stop the others
+            raise _FailedError(chosen.version, error) from error
         codec = self._codecs[chosen.definition]
-        yield codec.encode(due, answers, chosen.version, chosen.stage, now_ms)
+        return codec.encode(due, answers, chosen.version, chosen.stage, self._clock.now_ms())
+
+
+def merged(shares: list[tuple[NDArray[np.int64], Outgoing]]) -> Outgoing:
+    """Return the records of one partition, of which each share has the rows with these numbers, in
+    the order of the numbers; two rows at least."""
+    order = np.argsort(np.concatenate([rows for rows, _ in shares]))
+    in_order = itemgetter(*order.tolist())
+    parts = [records for _, records in shares]
+    first = parts[0]
+    return Outgoing(
+        topic=first.topic,
+        partition=first.partition,
+        keys=in_order([key for part in parts for key in part.keys]),
+        values=in_order([value for part in parts for value in part.values]),
+        timestamps_ms=in_order([at_ms for part in parts for at_ms in part.timestamps_ms]),
+        headers=in_order([headers for part in parts for headers in part.headers]),
+    )

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import structlog
 from kafka.protocol.consumer.offsets import IsolationLevel
 
+from serving.inference.announcing import control_records
 from serving.inference.reading import Reading
 from serving.inference.stretches import NOTHING_ANSWERED, Outgoing, Place, Position
 from serving.inference.transaction import TransactionalHop
@@ -23,7 +23,7 @@ from streams.cutover import Cutovers
 from streams.errors import ConfigurationError
 from streams.positions import PositionReader
 from streams.topics import Topics
-from streams.wire import DefinitionActivated, DefinitionChanged, Positions, model_event_key
+from streams.wire import DefinitionActivated, DefinitionChanged, Positions
 
 _LOG = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Switch:
             )
             reached[place] = replace(at, change=order.change)
             _LOG.info("definition switches", definition=order.definition, since=positions)
-        return Said(events, self._records(events), reached)
+        return Said(events, control_records(self.topics.models, events), reached)
 
     def _positions(self, order: DefinitionChanged, partition: int, at: Position) -> Positions:
         unknown = at.answered == NOTHING_ANSWERED and at.next_offset > 0
@@ -101,17 +101,6 @@ class Switch:
             named = {partition: at.answered + 1}
         stated = order.at or {}
         return {str(p): max(offset, stated.get(str(p), 0)) for p, offset in sorted(named.items())}
-
-    def _records(self, events: list[DefinitionActivated]) -> Outgoing:
-        n = len(events)
-        return Outgoing(
-            topic=self.topics.models,
-            partition=0,
-            keys=list(map(model_event_key, events)),
-            values=list(map(msgspec.json.encode, events)),
-            timestamps_ms=[0] * n,  # now, as the client has it
-            headers=[[]] * n,
-        )
 
     def _tell(self, order: DefinitionChanged) -> None:
         if order.change not in self._told:

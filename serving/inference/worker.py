@@ -18,19 +18,22 @@ import structlog
 
 from features.definition import Definition
 from features.records import FeatureCodec
+from serving.inference.announcing import News, control_records
 from serving.inference.answers import AnswerCodec, not_answered, questions
 from serving.inference.histories import HistoryKeeper, history_keeper
+from serving.inference.loading import Loaded, Loader
+from serving.inference.packaged import packaged_models
 from serving.inference.predicting import Predicting, Read
 from serving.inference.readiness import Readiness
 from serving.inference.reading import Reading, sources_of
-from serving.inference.router import Loader, Role, Router, packaged_models
+from serving.inference.router import Role, Router
 from serving.inference.seeking import finder
 from serving.inference.stretches import Place, Position, Taken
 from serving.inference.switching import Switch, check_first
 from serving.inference.transaction import TransactionalHop
 from serving.stopping import until_signal
 from streams.clock import Clock, SystemClock
-from streams.control import ControlFollower, ControlWriter, decode_model_events
+from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
@@ -55,7 +58,6 @@ class InferenceWorker:
         events, labels: the streams that they are made of.
         router: which versions answer.
         control: the control log; caught up with before the first batch.
-        writer: where activations are announced.
         histories: the last events of entities, for models that see them.
         clock: for ``times.predicted_ms``, the one value that is not a function of the log.
     """
@@ -70,14 +72,12 @@ class InferenceWorker:
         labels: LabelStream | None,
         router: Router,
         control: ControlFollower,
-        writer: ControlWriter,
         histories: HistoryKeeper,
         role: Role,
         clock: Clock,
     ) -> None:
         self._hop, self._topics, self._router = hop, topics, router
-        self._control, self._writer = control, writer
-        self._role, self._histories = role, histories
+        self._control, self._role, self._histories = control, role, histories
         sources = sources_of(topics, definitions, events, labels)
         self._reading = Reading(sources, definitions[0].version, finder(bootstrap))
         self._switch = Switch(bootstrap, topics, events.partitions, hop.worker)
@@ -94,7 +94,7 @@ class InferenceWorker:
             for version, source in sources.items()
         }
         self._assignments = 0
-        self._predicting = Predicting(router, histories, codecs, clock, self._announce)
+        self._predicting = Predicting(router, histories, codecs, clock)
         self._readiness = Readiness(histories, router, self._reading, hop, self._version_of, role)
 
     def run(self, stop: threading.Event) -> None:
@@ -114,9 +114,10 @@ class InferenceWorker:
             self._readiness.prepare()
             if not self._obey():
                 continue  # what was taken is read again
-            self._announce()
             if taken.reached:
                 self._answer(taken)
+            else:
+                self._announce()
             self._read()
 
     def _follow(self, values: list[bytes]) -> None:
@@ -126,10 +127,10 @@ class InferenceWorker:
     def _settle(self) -> None:
         """Wait until the control log says all that the committed positions know of."""
         self._assignments = self._hop.assignments
-        self._follow(self._control.catch_up())
-        # Nothing is read yet, so nothing is waited for: another worker may have announced a version
-        # for a partition that has come, so it must answer from here on too.
-        self._router.refresh()
+        # Up to the end that counts what is being committed: what was committed with the positions
+        # may stand behind a transaction that is still open.
+        self._follow(self._control.catch_up(SETTLE_S, with_open=True))
+        self._router.settle()
         deadline_s = time.monotonic() + SETTLE_S
         for (_, partition), at in self._hop.committed.items():
             while self._reading.cutovers.reached(partition) < at.change:
@@ -173,18 +174,37 @@ class InferenceWorker:
             hop.commit([], begun)
 
     def _announce(self) -> None:
+        """Say who answers from here on though nothing comes, where the log does not say it yet."""
+        news = self._news()
+        if news.events and self._hop.commit(news.outgoing, news.reached):
+            self._announced(news)
+
+    def _news(self) -> News:
         # Every batch is committed before the next is taken, so what the hop holds as positions are
         # exactly the first offsets which the versions that answer now will answer.
         positions: dict[int, dict[int, int]] = {}
         for (topic, partition), at in self._hop.positions.items():
             positions.setdefault(self._version_of[topic], {})[partition] = at.next_offset
+        news = News()
         for definition, offsets in positions.items():
-            for event in self._router.to_announce(offsets, definition):
-                self._writer.append_model_event(self._topics.models, event)
-                self._router.follow([event])
-                _LOG.info(
-                    "answering", version=event.version, stage=event.stage, since=event.positions
-                )
+            events = self._router.to_announce(offsets, definition)
+            news.events.extend(events)
+            told = {partition for event in events for partition in event.positions}
+            for (topic, partition), at in self._hop.positions.items():
+                if self._version_of[topic] == definition and str(partition) in told:
+                    news.reached[topic, partition] = at  # by it a worker put out can't say a thing
+        if news.events:
+            news.outgoing.append(control_records(self._topics.models, news.events))
+        return news
+
+    def _announced(self, news: News) -> None:
+        self._router.announced(news.events)
+        for event in news.events:
+            _LOG.info(
+                "answering", version=event.version, stage=event.stage, since=event.positions,
+                arms=[f"{arm.version}: {arm.share:.3g}" for arm in event.routing.arms]
+                if event.routing else [],
+            )  # fmt: skip
 
     def _answer(self, taken: Taken) -> None:
         reached: dict[Place, Position] = {}
@@ -208,8 +228,11 @@ class InferenceWorker:
                 read.append(Read(version, place, self._hop.positions[place], every, new))
                 answered = max(before, int(sources.max()))
                 reached[place] = replace(reached[place], answered=answered)
-        if self._hop.commit(self._predicting.outgoing(read), reached):
+        outgoing = self._predicting.outgoing(read)
+        news = self._news()  # after the answers, as one of those who answer may have failed
+        if self._hop.commit([*news.outgoing, *outgoing], {**news.reached, **reached}):
             self._histories.confirm(reached)
+            self._announced(news)
         else:
             self._histories.forget()
 
@@ -248,8 +271,8 @@ def run_inference(
     """
     versions = [definition.version for definition in definitions]
     loader = load or packaged_models(own_networks(model.network), model.task)
-    router = Router(role, worker, model.prior, loader, versions, model.task)
-    control, writer = ControlFollower(bootstrap, topics.models), ControlWriter(bootstrap)
+    router = Router(role, worker, model.prior, Loaded(loader), versions, model.task)
+    control = ControlFollower(bootstrap, topics.models)
     try:
         router.follow(decode_model_events(control.catch_up()))
         if role == "inference":
@@ -270,8 +293,8 @@ def run_inference(
     )
     histories = history_keeper(bootstrap, topics, definitions, events, labels, home, role)
     answering = InferenceWorker(
-        bootstrap, hop, topics, definitions, events, labels, router, control, writer, histories,
-        role, clock or SystemClock(),
+        bootstrap, hop, topics, definitions, events, labels, router, control, histories, role,
+        clock or SystemClock(),
     )  # fmt: skip
     try:
         with until_signal(stop or threading.Event()) as stopped:

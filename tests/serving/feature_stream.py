@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from features.aggregations import Count
 from features.definition import Category, Definition
 from features.records import FeatureCodec, FeatureRows
-from serving.inference.router import Loader, Role
+from serving.inference.loading import Loader
+from serving.inference.router import Role
 from serving.inference.worker import run_inference
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.cutover import Cutovers

@@ -12,7 +12,7 @@ from serving.inference.answers import Predict
 from streams.errors import StateError
 from streams.kafka_client import consumer, producer
 from streams.topics import Topics
-from streams.wire import Activated, Prediction, Registered
+from streams.wire import Activated, Positions, Prediction, Registered, Routing
 from tests.serving.feature_stream import (
     PARTITIONS,
     PRIOR,
@@ -40,6 +40,11 @@ pytestmark = pytest.mark.broker
 @pytest.fixture
 def topics(bootstrap: str) -> Topics:
     return new_pipeline(bootstrap)
+
+
+def says(version: int, positions: Positions) -> Activated:
+    """Return what the worker says when a version answers all."""
+    return Activated(version, "live", "w0", positions, Routing(version), 1)
 
 
 def ids(answers: list[Prediction]) -> Counter[str]:
@@ -133,7 +138,7 @@ def test_a_switch_is_announced_and_each_answer_agrees_with_it(
         emit(bootstrap, topics, 0, range(40, 70))
         emit(bootstrap, topics, 1, range(30))
         wait_drained(bootstrap, topics)
-    assert activated == Activated(1, "live", "w0", {"0": 40, "1": 0})
+    assert activated == says(1, {"0": 40, "1": 0})
     answers = committed_answers(bootstrap, topics.predictions)
     versions = {(a.source.partition, a.source.offset): a.model_version for a in answers}
     assert versions == {
@@ -180,7 +185,7 @@ def test_going_back_to_a_version_is_announced_again(bootstrap: str, topics: Topi
         emit(bootstrap, topics, 0, range(10))
         wait_drained(bootstrap, topics)
         append(bootstrap, topics, live(1))
-        wait_announced(bootstrap, topics, Activated(1, "live", "w0", {"0": 10, "1": 0}))
+        wait_announced(bootstrap, topics, says(1, {"0": 10, "1": 0}))
         emit(bootstrap, topics, 0, range(10, 20))
         wait_drained(bootstrap, topics)
     answers = committed_answers(bootstrap, topics.predictions)
@@ -229,7 +234,7 @@ def test_a_model_that_fails_while_answering_hands_over_to_the_one_before(
     assert ids(answers) == once(PARTITIONS, 10)
     assert {(a.model_version, a.score) for a in answers} == {(1, 0.5)}
     last = [e for e in control_log(bootstrap, topics) if isinstance(e, Activated)][-1]
-    assert last == Activated(1, "live", "w0", {"0": 0, "1": 0})
+    assert last == says(1, {"0": 0, "1": 0})
 
 
 def test_shadow_answers_from_since_on_and_commits_also_when_there_is_none(
