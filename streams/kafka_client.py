@@ -22,7 +22,8 @@ _LOG.addHandler(logging.NullHandler())
 def consumer(bootstrap: str, **options: Any) -> Consumer:
     """Return a consumer that reads committed records and never commits by itself.
 
-    ``options`` are librdkafka's, with ``_`` for ``.``. Without ``group_id`` it may only ``assign``.
+    ``options`` are librdkafka's, with ``_`` for ``.``, but call-backs (``_cb``). Without
+    ``group_id`` it may only ``assign``.
     """
     settings = {
         "bootstrap.servers": bootstrap,
@@ -66,4 +67,7 @@ def watermarks(client: Consumer, topic: str, partition: int) -> tuple[int, int]:
 
 
 def _dotted(options: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "."): value for name, value in options.items()}
+    return {
+        name if name.endswith("_cb") else name.replace("_", "."): value
+        for name, value in options.items()
+    }
