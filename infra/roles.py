@@ -159,11 +159,19 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         from serving.feedback.worker import run_outcomes
 
         run_outcomes(bootstrap, pipeline, home)
+    elif role == ONLINE:
+        from serving.online.worker import run_online
+
+        run_online(bootstrap, pipeline, home)
     elif role == SKEW:
         from serving.auditing.skew import SkewOptions, run_skew, skew_stages
 
         options = SkewOptions(every=settings.skew_every)
         run_skew(bootstrap, lambda: skew_stages(bootstrap, pipeline), home, options)
+    elif role == ROLLOUT:
+        from serving.rollout.worker import run_rollout
+
+        run_rollout(bootstrap, pipeline, home)
     log.info("process ends")
 
 
