@@ -48,10 +48,17 @@ class Rows:
         """Return some of them."""
         return Rows(*(getattr(self, f.name)[which] for f in fields(self)))
 
+    def to_matrix(self) -> Floats:
+        """Return them as numbers, a row each, shape (n, 7 + fields of groups)."""
+        plain = [getattr(self, f.name) for f in fields(self)[:-1]]
+        return np.column_stack([*plain, self.groups]).astype(np.float64)
 
-def concatenated(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of all ``parts``, of which there is at least one."""
-    return Rows(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Rows)))
+    @classmethod
+    def from_matrix(cls, matrix: Floats) -> "Rows":
+        """Return the rows of :meth:`to_matrix`."""
+        bucket, entity, loss, residual, score, latency, event = matrix[:, :7].T
+        whole = bucket.astype(np.int64), event.astype(np.int64), matrix[:, 7:].astype(np.int64)
+        return cls(whole[0], entity, loss, residual, score, latency, whole[1], whole[2])
 
 
 class GroupCodes:

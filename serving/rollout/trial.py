@@ -26,7 +26,8 @@ class Trial:
     """A version on its way; sums only, of bounded memory.
 
     ``live`` is the version it is compared with. ``share`` is that of a canary, 0 in shadow.
-    ``begins`` (partition → offset of the features topic) is where the canary's stage begins.
+    ``since`` and ``begins`` (partition → offset of the features topic) are where the shadow and the
+    canary's stage begin.
     ``first_ms`` and ``newest_ms`` are the event times between which outcomes of the stage lie.
     ``entities``: place of an entity → whether the canary answers it.
     """
@@ -35,6 +36,7 @@ class Trial:
     live: int
     definition: int
     labelled: Labelled
+    since: dict[int, int] = field(default_factory=dict)
     share: float = 0.0
     pairs: Comparison = field(default_factory=Comparison)
     arms: Comparison = field(default_factory=Comparison)
