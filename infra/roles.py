@@ -159,6 +159,10 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         from serving.feedback.worker import run_outcomes
 
         run_outcomes(bootstrap, pipeline, home)
+    elif role == ONLINE:
+        from serving.online.worker import run_online
+
+        run_online(bootstrap, pipeline, home)
     elif role == SKEW:
         from serving.auditing.skew import SkewOptions, run_skew, skew_stages
 
