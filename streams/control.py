@@ -54,7 +54,14 @@ class ControlFollower:
         Raises:
             BrokerError: the end isn't reached though nothing comes for ``timeout_s``.
         """
-        end = self._end(with_open)
+        return self.read_to(self._end(with_open), timeout_s)
+
+    def read_to(self, end: int, timeout_s: float = 30.0) -> list[bytes]:
+        """Return everything before the offset ``end``; waits for transactions that hide it.
+
+        Raises:
+            BrokerError: it isn't reached though nothing comes for ``timeout_s``.
+        """
         values: list[bytes] = []
         waited_s = 0.0
         while self.position < end:
@@ -99,21 +106,30 @@ class ControlWriter:
     def __init__(self, bootstrap: str) -> None:
         self._producer = producer(bootstrap, linger_ms=0)
 
-    def append_model_event(self, topic: str, event: ModelEvent) -> None:
-        """Append to ``P.models.v1``."""
-        self._append(topic, model_event_key(event), msgspec.json.encode(event))
+    def append_model_event(self, topic: str, event: ModelEvent, nonce: str = "") -> int:
+        """Append to ``P.models.v1``; return the offset.
 
-    def append_command(self, topic: str, command: Command) -> None:
-        """Append to ``P.commands.v1``."""
-        self._append(topic, command.command_id.encode(), msgspec.json.encode(command))
+        A record with a ``nonce`` of its own is never compacted away.
+        """
+        key = model_event_key(event) + (f"/{nonce}".encode() if nonce else b"")
+        return self._append(topic, key, msgspec.json.encode(event))
 
-    def _append(self, topic: str, key: bytes, value: bytes) -> None:
+    def append_command(self, topic: str, command: Command) -> int:
+        """Append to ``P.commands.v1``; return the offset."""
+        return self._append(topic, command.command_id.encode(), msgspec.json.encode(command))
+
+    def _append(self, topic: str, key: bytes, value: bytes) -> int:
         failures: list[KafkaError] = []
+        offsets: list[int] = []
 
-        def delivered(error: KafkaError | None, _: Message[bytes, bytes]) -> None:
+        def delivered(error: KafkaError | None, message: Message[bytes, bytes]) -> None:
+            offset = message.offset()
             if error is not None:
                 failures.append(error)
+            elif offset is not None:
+                offsets.append(offset)
 
         self._producer.produce(topic, value, key, on_delivery=delivered)
-        if self._producer.flush(APPEND_TIMEOUT_S) or failures:
+        if self._producer.flush(APPEND_TIMEOUT_S) or failures or not offsets:
             raise BrokerError(f"a record could not be appended to {topic}: {failures or 'timeout'}")
+        return offsets[0]

@@ -205,10 +205,12 @@ def _staged(state: Rollout, event: StageChanged) -> Rollout:
     definition = _definition_of(state, event.version)
     if definition is None:
         return state
-    if event.stage == "live" or event.by == "trainer":
+    held = _is_held(state, definition, event)
+    # The outcome of a training, whatever a pin makes of it; others' held changes are none at all.
+    if event.by == "trainer" or (event.stage == "live" and not (held and event.by)):
         done = state.answered_commands | {state.versions[event.version].command_id}
         state = replace(state, answered_commands=done)
-    if _is_held(state, definition, event):
+    if held:
         return state
     stages: dict[int, Stage] = {**state.stages, event.version: event.stage}
     match event.stage:

@@ -21,7 +21,7 @@ from features.records import FeatureCodec
 from serving.inference.announcing import News, control_records
 from serving.inference.answers import AnswerCodec, not_answered, questions
 from serving.inference.histories import HistoryKeeper, history_keeper
-from serving.inference.loading import Loaded, Loader
+from serving.inference.loading import Loaded, LoadedBeside, Loader
 from serving.inference.packaged import packaged_models
 from serving.inference.predicting import Predicting, Read
 from serving.inference.readiness import Readiness
@@ -35,6 +35,7 @@ from serving.stopping import until_signal
 from streams.clock import Clock, SystemClock
 from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
+from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.wire import Positions
@@ -270,8 +271,11 @@ def run_inference(
         ConfigurationError: the definition that answers is not declared, or not as the first.
     """
     versions = [definition.version for definition in definitions]
-    loader = load or packaged_models(own_networks(model.network), model.task)
-    router = Router(role, worker, model.prior, Loaded(loader), versions, model.task)
+    loader = load or packaged_models(
+        own_networks(model.network), model.task, Settings().answer_with
+    )
+    models = LoadedBeside(loader) if role == "inference" else Loaded(loader)
+    router = Router(role, worker, model.prior, models, versions, model.task)
     control = ControlFollower(bootstrap, topics.models)
     try:
         router.follow(decode_model_events(control.catch_up()))

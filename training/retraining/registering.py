@@ -54,8 +54,12 @@ class Registry:
                 definition=trained.definition,
                 comparison=None if trained.comparison is None else trained.comparison.to_json(),
             )
-            self._writer.append_model_event(self._topic, event)
-            if self.follow().versions[event.version].command_id == command_id:
+            at = self._writer.append_model_event(self._topic, event)
+            # It may stand behind a transaction that is still open, hidden from readers.
+            self.rollout = self.rollout.apply_all(
+                decode_model_events(self._follower.read_to(at + 1))
+            )
+            if self.rollout.versions[event.version].command_id == command_id:
                 return event
 
     def close(self) -> None:
