@@ -7,7 +7,7 @@ is active. Only then the next step is played, so the same input gives the same m
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,9 @@ from streams.wire import (
     Advance,
     Alert,
     DefinitionChanged,
+    Judged,
     Registered,
+    Routing,
     StageChanged,
     TrainingRefused,
 )
@@ -62,6 +64,8 @@ class Conductor:
     ``first_in_shadow`` keeps the first model answering in shadow, for comparison; so does
     ``frozen_at_ms`` with the model that is live at that event time. ``stages`` returns the stages
     that make the features of the definition that the topics are of; without it there is one.
+    ``beside`` are the roles that follow the outcomes, where there are any: a step is over when
+    they have drained too, and the workers answer as was decided.
     """
 
     bootstrap: str
@@ -75,6 +79,7 @@ class Conductor:
     first_in_shadow: bool = True
     stall_s: float = STALL_S
     stages: Callable[[Topics], Sequence[Stage]] | None = None
+    beside: Collection[str] = ()
     progress: Progress = field(default_factory=Progress)
     rollout: Rollout = field(default_factory=Rollout)
     frozen_version: int | None = None
@@ -109,6 +114,8 @@ class Conductor:
         self._await_group("trainer", {self.topics.commands: 1}, "training")
         self._read_control_logs()
         self._await_activation(self.rollout.live, "live")
+        if self.beside:
+            self._await_routing()
         self._keep_for_comparison(tick_ms)
 
     @property
@@ -130,12 +137,36 @@ class Conductor:
         # their ends before that by itself.
         inputs = {topics.predictions: keyed, topics.labels: keyed}
         self._await_group("monitor", inputs, "monitoring")
+        if self.beside:
+            self._drain_outcomes()
         ends = self._positions.ends(features)[topics.features]
         answered = self._positions.committed(topics.group("inference"))
         self._tell(
             features=sum(ends.values()),
             predictions=sum(answered.get(topics.features, {}).values()),
         )
+
+    def _drain_outcomes(self) -> None:
+        keyed, topics = self.partitions, self.current
+        inputs = [topics.predictions, topics.shadow, topics.labels]
+        self._await_group("outcomes", dict.fromkeys(inputs, keyed), "joining labels")
+        for role in sorted({"rollout", "online"}.intersection(self.beside)):
+            doing = "judging" if role == "rollout" else "learning"
+            self._await_group(role, {topics.outcomes: keyed}, doing)
+
+    def _await_routing(self) -> None:
+        """Wait until every partition of the live path is answered as the control log decides."""
+        definition = self.current.definition
+
+        def missing() -> int:
+            self._read_control_logs()
+            decided = self.rollout.routing(definition)
+            if decided == Routing(0):
+                return 0
+            places = ((definition, partition) for partition in range(self.partitions))
+            return sum(self.rollout.in_force.get(place) != decided for place in places)
+
+        self._await(missing, "following the rollout")
 
     def _await_group(self, role: str, topics: dict[str, int], doing: str) -> None:
         """Wait until ``role``'s group has committed the ends of ``topics``."""
@@ -223,7 +254,10 @@ def describe_event(event: "ModelEvent") -> str:
             loss = event.metrics.get("log_loss", float("nan"))
             return f"model {event.version} trained, log loss {loss:.4f} on later data"
         case StageChanged():
-            return f"model {event.version} → {event.stage}: {event.reason}"
+            share = "" if event.share is None else f" {event.share:.0%}"
+            return f"model {event.version} → {event.stage.replace('_', ' ')}{share}: {event.reason}"
+        case Judged(dry_run=True):
+            return f"model {event.version} would {event.verdict.replace('_', ' ')}: {event.reason}"
         case TrainingRefused():
             return f"training refused: {event.reason}"
         case DefinitionChanged():

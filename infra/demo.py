@@ -13,7 +13,7 @@ import msgspec
 
 from infra.broker import EmbeddedBroker
 from infra.conductor import Conductor, Observer
-from infra.roles import SKEW, roles_of, stages_at
+from infra.roles import ONLINE, OUTCOMES, ROLLOUT, SKEW, roles_of, stages_at
 from infra.schema_check import check_schemas
 from infra.supervisor import Supervisor
 from serving.auditing.audit import run_audit
@@ -114,6 +114,7 @@ def run_demo(
             check=supervisor.check,
             frozen_at_ms=demo.frozen_at_ms,
             stages=partial(stages_at, pipeline),
+            beside={OUTCOMES, ROLLOUT, ONLINE}.intersection(roles),
         )
         conductor.run()
         if demo.skew:
