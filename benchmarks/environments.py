@@ -32,6 +32,7 @@ class Peer:
 
 FAUST = Peer("faust")
 QUIX = Peer("quix", ("quixstreams==3.28.1", "confluent-kafka==2.12.2", "orjson==3.13.0"))
+QUIX_INFERENCE = Peer("quix_inference", (*QUIX.requirements, "onnxruntime==1.32.0", "numpy==2.4.6"))
 BYTEWAX = Peer("bytewax", ("bytewax[kafka]==0.21.1", "confluent-kafka==2.16.1", "msgspec==0.22.0"))
 
 

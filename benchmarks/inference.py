@@ -1,13 +1,16 @@
 """How many predictions a core makes, from the features topic to committed transactions.
 
-    uv run python benchmarks/inference.py [--events N] [--json]
+    uv run python benchmarks/inference.py [--events N] [--peer-events N] [--json]
 
 The flagship's feature records (nine features, four partitions) are answered by version 0 (the loop
 alone: decode, build, transaction), by a network of the flagship's shape, and, as the floor, copied
-as they are by a bare consume–produce loop in the same transactions; all in one run on one broker.
+as they are by a bare consume–produce loop in the same transactions; then Quix Streams answers them
+in its exactly-once mode with the same model; all in one run on one broker.
 Batches, headers' absence in the copy aside, are the same. ``per_core`` is records divided by the
-processor seconds of all threads of this process, the client's own included and the broker's not;
-``per_s`` is by the clock. Both begin when the partitions are assigned.
+processor seconds of all threads of the process, the client's own included and the broker's not;
+``per_s`` is by the clock. Both begin when the partitions are assigned, of Quix Streams after a
+tenth of the records. ``*_batch_N`` are rows per second of the network alone, in batches of N.
+``--peer-events 0`` leaves the peer out; a short look: ``--events 40000 --peer-events 5000``.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +29,8 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import environments, flagship_model  # noqa: E402
+from benchmarks.peers.outcome import PeerSkippedError  # noqa: E402
 from benchmarks.report import report  # noqa: E402
 from examples.citibike import pipeline  # noqa: E402
 from features.records import FeatureCodec, FeatureRows  # noqa: E402
@@ -43,6 +49,7 @@ from streams.replay import offset_bounds  # noqa: E402
 from streams.settings import Settings  # noqa: E402
 from streams.topics import Topics, ensure_topics  # noqa: E402
 from streams.wire import Registered, StageChanged  # noqa: E402
+from training.package import load_package  # noqa: E402
 
 PARTITIONS = pipeline.events.partitions
 STATIONS = 52
@@ -72,13 +79,20 @@ class Drained(threading.Event):
         return True
 
 
-PACKAGES = ("confluent-kafka", "msgspec", "torch", "numpy")
+PACKAGES = ("confluent-kafka", "msgspec", "onnxruntime", "torch", "numpy")
 
 
 def main() -> None:
     """Measure, print a table, and with --json one object on the last line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--peer-events", type=int, default=60_000)
+    parser.add_argument(
+        "--peers-folder",
+        type=Path,
+        default=Settings().home / "benchmark-peers",
+        help="where the peer's environment is kept",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -86,40 +100,80 @@ def main() -> None:
         broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
         bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
         try:
-            figures = measure(bootstrap, Path(folder), options.events)
+            results = measure(bootstrap, Path(folder), options)
         finally:
             if broker is not None:
                 broker.stop()
-    goals = {"network_per_core": GOAL_PER_CORE}
     report(
         "Inference: feature records to committed predictions, per second",
-        figures,
-        goals,
+        results.figures,
+        {"network_per_core": GOAL_PER_CORE},
         PACKAGES,
         options.json,
+        results.skipped,
+        results.versions,
     )
 
 
-def measure(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
-    """Return the figures; rates in records per second."""
+@dataclass
+class Results:
+    """What was measured, and what was not and why; rates in records per second."""
+
+    figures: dict[str, float]
+    skipped: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def measure(bootstrap: str, folder: Path, options: argparse.Namespace) -> Results:
+    """Return the results of all that are compared."""
+    events: int = options.events
     topics = Topics(f"bench{uuid4().hex[:8]}", pipeline.features.version)
     ensure_topics(bootstrap, topics.specs(PARTITIONS))
     rows = fill(bootstrap, topics, events)
-    network = package(folder, rows)
-    figures: dict[str, float] = {"events": events}
-    copied = copy(bootstrap, topics)
+    package = folder / environments.QUIX_INFERENCE.name / "package"
+    package.parent.mkdir()
+    digest = flagship_model.save(package, rows)
+    network = load_package(str(package), digest, answer_with="cpu").answers
+    results = Results({"events": events})
     runs = {
-        "bare_copy": copied,
+        "bare_copy": copy(bootstrap, topics),
         "version_0": answer(bootstrap, topics, folder, "v0", None),
         "network": answer(bootstrap, topics, folder, "network", network),
     }
     for name, run in runs.items():
-        figures[f"{name}_per_core"] = round(events / run.cpu_s)
-        figures[f"{name}_per_s"] = round(events / run.wall_s)
+        results.figures[f"{name}_per_core"] = round(events / run.cpu_s)
+        results.figures[f"{name}_per_s"] = round(events / run.wall_s)
+    if options.peer_events:
+        measure_peer(bootstrap, topics.features, folder, options, results)
     begun = time.process_time()
     network(rows)
-    figures["network_alone_per_core"] = round(len(rows) / (time.process_time() - begun))
-    return figures
+    alone_s = time.process_time() - begun
+    results.figures["network_alone_per_core"] = round(len(rows) / alone_s)
+    results.figures |= flagship_model.rates(package)
+    return results
+
+
+def measure_peer(
+    bootstrap: str, topic: str, folder: Path, options: argparse.Namespace, results: Results
+) -> None:
+    """Add the rates of Quix Streams, or why there are none."""
+    peer, events = environments.QUIX_INFERENCE, min(options.peer_events, options.events)
+    try:
+        python = environments.interpreter(peer, options.peers_folder, say)
+        found = environments.measure(peer, python, bootstrap, topic, events, events // 10, folder)
+    except PeerSkippedError as error:
+        results.skipped[peer.name] = str(error)
+        return
+    results.figures[f"{peer.name}_per_core"] = round(found.rates.per_core)
+    results.figures[f"{peer.name}_per_s"] = round(found.rates.per_s)
+    ours = results.figures["network_per_core"]
+    results.figures["times_quix_per_core"] = ours / found.rates.per_core
+    results.versions |= {f"{peer.name}:{k}": v for k, v in found.versions.items()}
+
+
+def say(line: str) -> None:
+    """Tell people what goes on."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def fill(bootstrap: str, topics: Topics, n: int) -> FeatureRows:
@@ -173,33 +227,6 @@ def random_rows(rng: np.random.Generator, partition: int, first: int, n: int) ->
         categories=[texts[name] for name in pipeline.features.names("category")],
         groups=[users],
     )
-
-
-def package(folder: Path, rows: FeatureRows) -> Predict:
-    """Return a loaded, untrained model package of the flagship's shape."""
-    from training.calibration import Platt
-    from training.dataset.encoding import Encoding
-    from training.networks.build import build
-    from training.networks.shape import Shape
-    from training.package import load_package, save_package
-    from training.reference import Reference
-
-    definition = pipeline.features
-    encoding = Encoding.fit(definition.names("numeric"), definition.names("category"), rows)
-    shape = Shape(encoding.numeric_width, encoding.code_counts, pipeline.model.network)
-    network = build(shape)
-    digest = save_package(
-        folder / "package",
-        weights={name: weight.numpy() for name, weight in network.state_dict().items()},
-        shape=shape,
-        task=pipeline.model.task,
-        encoding=encoding,
-        calibration=Platt(),
-        reference=Reference.from_rows([rows], definition),
-        metrics={},
-        manifest={},
-    )
-    return load_package(str(folder / "package"), digest).answers
 
 
 def hop_of(bootstrap: str, topics: Topics, group: str) -> tuple[TransactionalHop, Drained]:
