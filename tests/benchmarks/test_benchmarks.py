@@ -32,12 +32,12 @@ def test_features_beside_plain_faust() -> None:
     assert {"faust_per_core", "ours_live_per_core", "ours_replay_per_core"} <= set(
         report["figures"]
     )
-    assert {"network_per_core", "onnxruntime_batch_64_per_s"} <= set(report["figures"])["live_times_plain_faust"] > 1
+    assert report["figures"]["live_times_plain_faust"] > 1
 
 
 def test_inference() -> None:
     report = run("inference", "--events", "10000", "--peer-events", "0")
-    assert report["figures"]
+    assert {"network_per_core", "onnxruntime_batch_64_per_s"} <= set(report["figures"])
 
 
 def test_replay() -> None:
