@@ -131,12 +131,23 @@ class Contract:
         try:
             decoded = self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise invalid(str(error)) from None
+            decoded = self._with_whole_numbers(body, error)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _malformed(body, error) from None
         if isinstance(decoded, list):
             return [self._asked(row, f"$[{i}]") for i, row in enumerate(decoded)], True
         return [self._asked(decoded, "$")], False
+
+    def _with_whole_numbers(self, body: bytes, error: msgspec.ValidationError) -> Any:
+        """Return what is decoded where 3.0 counts as the integer that it is in JSON Schema."""
+        if "got `float`" not in str(error):
+            raise invalid(str(error)) from None
+        try:
+            return msgspec.convert(_whole(msgspec.json.decode(body)), self._decoder.type)
+        except msgspec.ValidationError as again:
+            raise invalid(str(again)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise invalid(str(error)) from None
 
     def _asked(self, row: Any, where: str) -> AskedRow:
         event_id = None if row.event_id is UNSET else row.event_id
@@ -185,6 +196,17 @@ def _malformed(body: bytes, error: Exception) -> ProblemError:
     if re.search(rb"[:\[,]\s*(NaN|[+-]?Infinity)\b", body):
         why += "; NaN and Infinity are no JSON: null is a missing value"
     return ProblemError(400, "malformed", f"the body is no JSON: {why}", [Place("$", why)])
+
+
+def _whole(value: Any) -> Any:
+    """Return a JSON value with integers in place of floats that are whole."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return value
 
 
 def _features_type(name: str, definition: Definition) -> type[msgspec.Struct]:

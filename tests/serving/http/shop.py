@@ -1,7 +1,9 @@
 """What the tests of the service share: a small pipeline, its packages, its store, its answers."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import uuid4
@@ -217,3 +219,30 @@ def examples(random: np.random.Generator, n: int, definition: Definition) -> Fea
         [str(text) for text in random.integers(0, 24, n)] for _ in definition.names("category")
     ]
     return FeatureRows(0, list(names), list(names), zeros, zeros, numbers, texts, [])
+
+
+@contextmanager
+def listening(service: Service) -> Iterator[str]:
+    """Serve on a free port of the loopback interface; yield the address."""
+    import uvicorn
+
+    from serving.http.app import make_app
+
+    config = uvicorn.Config(
+        make_app(service), host="127.0.0.1", port=0, log_config=None, access_log=False, ws="none"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    service.models.start = lambda: None  # type: ignore[method-assign]
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while not server.started:
+            assert thread.is_alive(), "the server ended"
+            assert time.monotonic() < deadline, "the server did not start in 60 s"
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
