@@ -1,9 +1,10 @@
-"""The newest predictions, and those that come: what a reader of the log sees of them."""
+"""The newest records of a topic, and those that come: what a reader of the log sees of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +17,9 @@ POLL_S = 0.5
 # Reading by assign joins no group; the name only shows in the broker's metrics.
 GROUP = "kappa-predictions"
 
+T = TypeVar("T")
+Decode = Callable[[LogBatch], list[T]]
+
 _decode = msgspec.json.Decoder(Prediction).decode
 
 
@@ -27,18 +31,29 @@ def newest_predictions(
     Raises:
         BrokerError: the broker can't be reached.
     """
+    found = newest_records(bootstrap, topic, partitions, limit, decoded)
+    found.sort(key=lambda p: (p.event_time_ms, p.source.partition, p.source.offset))
+    return found if limit is None else found[max(0, len(found) - limit) :]
+
+
+def newest_records(
+    bootstrap: str, topic: str, partitions: int, limit: int | None, decode: Decode[T]
+) -> list[T]:
+    """Return the last ``limit`` committed records of each partition (all where None), and perhaps
+    more, partition after partition; raises BrokerError."""
     bounds = offset_bounds(bootstrap, topic, partitions)
     span = max((end - first for first, end in bounds.values()), default=0)
     reach = span if limit is None else limit
     while True:
         ranges = {p: (max(first, end - reach), end) for p, (first, end) in bounds.items()}
-        found = [p for batch in read_ranges(bootstrap, topic, ranges) for p in decoded(batch)]
-        # Control records take offsets too, so a stretch may hold fewer predictions than offsets.
-        if reach >= span or (limit is not None and _covered(found, partitions, limit)):
-            break
+        found: dict[int, list[T]] = {p: [] for p in range(partitions)}
+        for batch in read_ranges(bootstrap, topic, ranges):
+            found[batch.partition] += decode(batch)
+        # Control records take offsets too, so a stretch may hold fewer records than offsets.
+        covered = limit is not None and min(map(len, found.values())) >= limit
+        if reach >= span or covered:
+            return [each for records in found.values() for each in records]
         reach *= 2
-    found.sort(key=lambda p: (p.event_time_ms, p.source.partition, p.source.offset))
-    return found if limit is None else found[len(found) - limit :] if len(found) > limit else found
 
 
 def coming_predictions(
@@ -49,15 +64,23 @@ def coming_predictions(
     Raises:
         BrokerError: the broker can't be reached.
     """
+    return coming_records(bootstrap, topic, partitions, limit, decoded)
+
+
+def coming_records(
+    bootstrap: str, topic: str, partitions: int, limit: int | None, decode: Decode[T]
+) -> Iterator[list[T]]:
+    """Return an iterator over what is committed from this call on, ``limit`` records in all;
+    raises BrokerError."""
     start = {p: end for p, (_, end) in offset_bounds(bootstrap, topic, partitions).items()}
-    return _coming(LogReader(bootstrap, topic, GROUP, partitions, start), limit)
+    return _coming(LogReader(bootstrap, topic, GROUP, partitions, start), limit, decode)
 
 
-def _coming(opened: LogReader, limit: int | None) -> Iterator[list[Prediction]]:
+def _coming(opened: LogReader, limit: int | None, decode: Decode[T]) -> Iterator[list[T]]:
     left = limit
     with closing(opened) as reader:
         while left is None or left > 0:
-            came = [p for batch in reader.poll(POLL_S) for p in decoded(batch)][:left]
+            came = [p for batch in reader.poll(POLL_S) for p in decode(batch)][:left]
             left = None if left is None else left - len(came)
             if came:
                 yield came
@@ -66,11 +89,3 @@ def _coming(opened: LogReader, limit: int | None) -> Iterator[list[Prediction]]:
 def decoded(batch: LogBatch) -> list[Prediction]:
     """Return the predictions of a stretch of the predictions or the shadow topic."""
     return [_decode(value) for value in batch.values if value is not None]
-
-
-def _covered(found: list[Prediction], partitions: int, limit: int) -> bool:
-    """Whether the newest ``limit`` of each partition are there, hence the newest of all."""
-    per_partition = [0] * partitions
-    for prediction in found:
-        per_partition[prediction.source.partition] += 1
-    return min(per_partition) >= limit

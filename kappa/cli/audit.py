@@ -17,21 +17,26 @@ def audit(
 ) -> None:
     """Count events, predictions and dead letters; status 1 where they don't add up.
 
-    Says too what the skew audit has found, which compares the features served with the log.
+    Says too what the skew audit has found, which compares the features served with the log, and
+    whether each prediction with a label in time has one outcome.
     """
     from rich.console import Console
     from rich.table import Table
 
     from serving.auditing.audit import run_audit
     from serving.auditing.skew import skew_account, skew_stages
+    from serving.feedback.audit import audit_outcomes
 
     with open_context(pipeline) as context:
         topics, partitions = context.pipeline.topics, context.pipeline.events.partitions
         account = run_audit(context.bootstrap, topics, partitions)
         stages = skew_stages(context.bootstrap, context.pipeline)
         served = [skew_account(context.bootstrap, stage) for stage in stages]
+        matched = audit_outcomes(context.bootstrap, context.pipeline)
     if as_json:
-        typer.echo(json.dumps({**account.to_json(), "skew": [asdict(found) for found in served]}))
+        told = {**account.to_json(), "skew": [asdict(found) for found in served]}
+        told["outcomes"] = None if matched is None else matched.to_json()
+        typer.echo(json.dumps(told))
     else:
         columns = ["events", "predictions", "dead letters", "lost", "doubled", "both", "orphans"]
         if any(p.misplaced for p in account.partitions):
@@ -46,7 +51,9 @@ def audit(
             table.add_row(str(p.partition), *cells[: len(columns)])
         console = Console()
         console.print(table)
-        for line in (*account.lines, *map(str, served)):
+        of_outcomes = [] if matched is None else [str(matched)]
+        for line in (*account.lines, *map(str, served), *of_outcomes):
             console.print(line, highlight=False, soft_wrap=True)
-    if not account.ok or any(found.different for found in served):
+    wrong = any(found.different for found in served) or (matched is not None and not matched.ok)
+    if not account.ok or wrong:
         raise typer.Exit(1)

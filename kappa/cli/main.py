@@ -19,6 +19,7 @@ from kappa.cli.gc import gc
 from kappa.cli.history import history
 from kappa.cli.lab import lab
 from kappa.cli.models import models
+from kappa.cli.outcomes import outcomes
 from kappa.cli.plan import plan
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
@@ -42,7 +43,7 @@ app = typer.Typer(
 
 for _command in (
     demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predictions,
-    alerts, audit, schema, doctor, worker, serve, dataset,
+    outcomes, alerts, audit, schema, doctor, worker, serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from serving.inference.stretches import Outgoing, Place
+from serving.inference.time_limit import TimeLimit
 from streams.errors import BrokerError
 from streams.group_offsets import coordinated
 from streams.kafka_client import consumer, producer
@@ -47,6 +48,7 @@ class Publisher:
         except KafkaException as error:
             raise BrokerError(f"transactions of {group} can't begin: {error}") from error
         self._group = consumer(bootstrap, group_id=group)  # it reads nothing
+        self._limit = TimeLimit("send positions")
 
     def begin(self) -> None:
         """Begin a transaction; what is produced from here on is seen once it is committed."""
@@ -93,14 +95,26 @@ class Publisher:
         offsets = [
             TopicPartition(*place, at, notes.get(place, "")) for place, at in positions.items()
         ]
-        self._producer.send_offsets_to_transaction(
-            offsets, self._group.consumer_group_metadata(), CALL_TIMEOUT_S
-        )
+        client, membership = self._producer, self._group.consumer_group_metadata()
+        try:  # after a broker's restart the client may wait for ever
+            self._limit.call(
+                CALL_TIMEOUT_S,
+                lambda: client.send_offsets_to_transaction(offsets, membership, CALL_TIMEOUT_S),
+            )
+        except TimeoutError as error:
+            what = f"the positions are not in the transaction after {CALL_TIMEOUT_S:.0f} s"
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, what)) from error
         self._producer.commit_transaction(CALL_TIMEOUT_S)
 
     def close(self) -> None:
-        """Let go of the connection; what was not committed is nobody's."""
+        """Let go of the connections; what was not committed is nobody's."""
         with suppress(KafkaException):
             self._producer.purge()
             self._producer.close()
         self._group.close()
+        self._limit.close()
+
+    def drop(self) -> None:
+        """Let go after a failure: closing would try to end a transaction that nobody knows of."""
+        self._producer.purge()
+        self._limit.close()

@@ -156,7 +156,8 @@ class OutcomesWorker:
                         f"{self._topics.outcomes}: {failures} transactions failed one after the "
                         f"other, the last with {error}"
                     ) from error
-                self._let_go()
+                self._publisher.drop()
+                self._reader.close()
                 self._open()
         self.finish()
 
@@ -177,12 +178,9 @@ class OutcomesWorker:
 
     def close(self) -> None:
         """Let go of all connections, and of the folder."""
-        self._let_go()
-        self._lock.close()
-
-    def _let_go(self) -> None:
         self._publisher.close()
         self._reader.close()
+        self._lock.close()
 
     # What is written
 
