@@ -279,7 +279,10 @@ def _wait(experiments: "Experiments", name: str, partitions: int, timeout_s: flo
 
 
 def _status(experiments: "Experiments", name: str, reads: bool) -> tuple[dict[str, Any], str]:
-    """Return where an experiment stands, and a line for people; what the outcomes say where it runs or ``reads``."""
+    """Return where an experiment stands, and a line for people.
+
+    What the outcomes say is told where it runs, or where ``reads``.
+    """
     found = experiments.experiment(name)
     started, stopped = found.started, found.stopped
     told: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from serving.experiments.findings import Findings, findings_of, to_json
 from serving.experiments.metrics import Metric, metric_of
@@ -14,9 +14,10 @@ from serving.experiments.reading import Readings, everything, read
 from serving.experiments.sizing import shares
 from serving.experiments.spans import Spans, spans_of
 from serving.pipeline import Pipeline
-from streams.control import ControlFollower, ControlWriter, decode_model_events
-from streams.errors import ConfigurationError
-from streams.rollout import Experiment, Rollout
+from streams.changes import Changes
+from streams.control import ControlFollower, decode_model_events
+from streams.errors import BrokerError, ConfigurationError
+from streams.rollout import Change, Experiment, Rollout
 from streams.wire import (
     Arm,
     ExperimentStarted,
@@ -27,13 +28,9 @@ from streams.wire import (
 )
 
 POLL_S = 0.1
-ATTEMPTS = 5
-APPEND_TIMEOUT_S = 30.0
+SEEN_TIMEOUT_S = 30.0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-Numbered = ExperimentStarted | ExperimentStopped | StageChanged
-N = TypeVar("N", ExperimentStarted, ExperimentStopped, StageChanged)
 
 
 class Experiments:
@@ -43,23 +40,21 @@ class Experiments:
         self.rollout = Rollout()
         self._bootstrap, self._pipeline = bootstrap, pipeline
         self._events: list[ModelEvent] = []
-        self._own: Numbered | None = None  # written last, and whether it counts
-        self._counted: bool | None = None
         self._follower = ControlFollower(bootstrap, pipeline.topics.models)
+        self._changes = Changes(bootstrap, pipeline.topics.models)
         self.follow()
 
     def close(self) -> None:
         """Close the connection."""
         self._follower.close()
+        self._changes.close()
 
     def follow(self, timeout_s: float = 0.0) -> Rollout:
         """Return the state at the log's end; or, waiting so long for it, after what comes next."""
         values = self._follower.poll(timeout_s) if timeout_s else self._follower.catch_up()
-        for event in decode_model_events(values):
-            before, self.rollout = self.rollout, self.rollout.apply(event)
-            if event == self._own:
-                self._counted = self.rollout.change > before.change
-            self._events.append(event)
+        events = decode_model_events(values)
+        self._events += events
+        self.rollout = self.rollout.apply_all(events)
         return self.rollout
 
     def metrics(self, texts: list[str]) -> list[Metric]:
@@ -112,10 +107,10 @@ class Experiments:
                 salt=f"experiment-{name}-{rollout.next_change}",
                 plan=plan.to_json(),
                 reason=reason,
-                change=rollout.next_change,
             )
 
-        return self._append(started)
+        self._decide(started)
+        return self.experiment(name).started
 
     def _startable(self, rollout: Rollout, name: str, treatments: list[int]) -> int:
         """Return the definition that the experiment will be on."""
@@ -185,6 +180,7 @@ class Experiments:
         Raises:
             BrokerError: the log can't be read.
         """
+        self.follow()
         started = self.experiment(name).started
         plan = Plan.from_json(started.plan)
         metrics = self.metrics(list(plan.metrics))
@@ -199,24 +195,24 @@ class Experiments:
         plan, metrics, readings = self.readings(name)
         return plan, readings, findings_of(readings, metrics, plan)
 
-    def stop(
-        self, name: str, reason: str, evidence: dict[str, Any] | None = None
-    ) -> ExperimentStopped:
+    def stop(self, name: str, reason: str, evidence: dict[str, Any] | None = None) -> None:
         """Append the end of an experiment: its arms answer no more.
 
         Raises:
             ConfigurationError: it does not run.
         """
 
+        self.experiment(name)
+
         def stopped(rollout: Rollout) -> ExperimentStopped:
-            found = self.experiment(name)
+            found = rollout.experiments[name]
             if found.stopped is not None:
                 raise ConfigurationError(
                     f"experiment {name} has ended already: {found.stopped.reason}"
                 )
-            return ExperimentStopped(name, reason, evidence, rollout.next_change)
+            return ExperimentStopped(name, reason, evidence)
 
-        return self._append(stopped)
+        self._decide(stopped)
 
     def deploy(self, name: str, winner: int | None, force: bool) -> tuple[int, Findings]:
         """End the experiment and put what won live, with the findings as evidence.
@@ -239,34 +235,31 @@ class Experiments:
                 f"experiment {name} says: {verdict.text}. Wait for more outcomes, or state "
                 "--winner VERSION --force to decide against or without it"
             )
+        live = self.rollout.routing(started.definition).live
+        if live not in versions and not force:
+            raise ConfigurationError(
+                f"experiment {name} compared models {versions}, and {live} is live by now: its "
+                "figures say nothing about that one; --force deploys all the same"
+            )
         evidence = {"experiment": name, "forced": chosen != decided, **to_json(found)}
         reason = f"experiment {name}: {verdict.text}"
-        if chosen == self.rollout.routing(started.definition).live:
+        if chosen == live:
             if self.experiment(name).stopped is None:
                 self.stop(name, reason, evidence)
         else:  # which ends the experiment too, so that no batch goes back to the control
-            self._append(
-                lambda rollout: StageChanged(
-                    chosen, "live", reason, by="operator", evidence=evidence,
-                    change=rollout.next_change,
-                )
-            )  # fmt: skip
+            self._decide(
+                lambda _: StageChanged(chosen, "live", reason, by="operator", evidence=evidence)
+            )
         return chosen, found
 
-    def _append(self, decided: Callable[[Rollout], N]) -> N:
-        """Append what ``decided`` says of the state; again where another change was quicker."""
-        writer = ControlWriter(self._bootstrap)
-        for _ in range(ATTEMPTS):
-            self.follow()
-            event = decided(self.rollout)
-            self._own, self._counted = event, None
-            writer.append_model_event(self._pipeline.topics.models, event)
-            deadline_s = time.monotonic() + APPEND_TIMEOUT_S
-            while self._counted is None and time.monotonic() < deadline_s:
-                self.follow(POLL_S)
-            if self._counted:
-                return event
-        raise ConfigurationError(
-            f"{self._pipeline.name}: others change the rollout at the same time: see "
-            "`kappa rollout status`, and try again"
-        )
+    def _decide(self, decision: Callable[[Rollout], Change | None]) -> None:
+        """Append what ``decision`` says of the state, numbered, and read on until it is seen."""
+        event = self._changes.decide(decision)
+        deadline_s = time.monotonic() + SEEN_TIMEOUT_S
+        while event is not None and event not in self._events:
+            if time.monotonic() > deadline_s:
+                raise BrokerError(
+                    f"{self._pipeline.topics.models}: change {event.change} was written and is not "
+                    f"seen after {SEEN_TIMEOUT_S:.0f} s: is a worker's transaction left open?"
+                )
+            self.follow(POLL_S)

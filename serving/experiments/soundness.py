@@ -5,13 +5,17 @@ another number of outcomes each, were made unlike by something else than the mod
 labels that are lost or doubled. No difference between them means what it seems to.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.experiments.analysis import sequential
 from serving.experiments.reading import Readings
 from serving.experiments.sizing import Aim
 from serving.rollout.sample_ratio import ALPHA, chi_squared_p, is_mismatch
-from serving.rollout.statistics import difference, estimate_of
+from serving.rollout.statistics import Estimate, difference, estimate_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def soundness_of(readings: Readings) -> Soundness:
     if sum(counts):
         p = chi_squared_p([c for c, _ in told], expected)
         mismatch = is_mismatch([c for c, _ in told], expected)
-    means = [estimate_of(own) for own in rows if len(own)]
+    means = [_counted(own) for own in rows if len(own)]
     uneven = []
     if len(means) == len(rows):
         strict = Aim(_typical(means[0].mean), alpha=ALPHA, comparisons=len(routing.arms))
@@ -54,6 +58,13 @@ def soundness_of(readings: Readings) -> Soundness:
                 uneven.append(arm.version)
     per_entity = [float(own.mean()) if len(own) else 0.0 for own in rows]
     return Soundness(counts, shares, p, mismatch, per_entity, uneven)
+
+
+def _counted(outcomes: NDArray[np.float64]) -> Estimate:
+    """Return the mean of counts (n,), no surer than that of counts by chance (Poisson): entities
+    that all have the same few would make any other count look certain."""
+    found = estimate_of(outcomes)
+    return replace(found, error=max(found.error, math.sqrt(found.mean / len(outcomes))))
 
 
 def _typical(mean: float) -> float:

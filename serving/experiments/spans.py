@@ -73,9 +73,8 @@ def is_of(routing: Routing, started: ExperimentStarted) -> bool:
 def definition_of(rollout: Rollout, event: Activated) -> int | None:
     """Return of which definition's features the positions are; None where nothing tells: of
     records of the past whose version is the prior."""
-    stated: int | None = getattr(event, "definition", None)
-    if stated is not None:
-        return stated
+    if event.definition is not None:
+        return event.definition
     registered = rollout.versions.get(event.version)
     return None if registered is None else registered.definition
 
