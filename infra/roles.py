@@ -154,6 +154,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
             home,
             settings.training_ranks,
             settings.mlflow_tracking_uri,
+            shadow_first=pipeline.rollout is not None,
         )
     elif role == OUTCOMES:
         from serving.feedback.worker import run_outcomes

@@ -100,5 +100,6 @@ def _print(command: "Retrain", found: "Answer | None", waited: bool) -> None:
     elif found.version is None:
         text = f"refused: {found.reason}"
     else:
-        text = f"model {found.version} is live: {found.reason}"
+        where = "in shadow" if found.stage == "shadow" else "live"
+        text = f"model {found.version} is {where}: {found.reason}"
     console.print(text, soft_wrap=True, highlight=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from serving.rollout.declared import RolloutPolicy
 from serving.rollout.policy import Finding
 from serving.rollout.trial import Trial
@@ -18,7 +20,7 @@ def decided(
     finding: Finding, trial: Trial, rollout: Rollout, policy: RolloutPolicy, owner: str,
     positions: Positions,
 ) -> StageChanged | Judged | None:  # fmt: skip
-    """Return the record to append; None where the log says it already.
+    """Return the record to append, a change without its number; None where the log says it already.
 
     A version that the operator has put where it is stays the operator's, and in a dry run all are:
     what would be done is said, in :class:`streams.wire.Judged`, and not done.
@@ -49,22 +51,14 @@ def _change(
     finding: Finding, evidence: dict[str, Any], trial: Trial, rollout: Rollout,
     policy: RolloutPolicy,
 ) -> StageChanged:  # fmt: skip
-    change = StageChanged(
-        trial.version, "rolled_back", finding.reason, by=BY, evidence=evidence,
-        change=rollout.next_change,
-    )  # fmt: skip
+    change = StageChanged(trial.version, "rolled_back", finding.reason, by=BY, evidence=evidence)
     if finding.verdict == "roll_back":
         return change
     share = next((share for share in policy.shares if share > trial.share), None)
     if share is None:
-        return _with(change, stage="live")
+        return msgspec.structs.replace(change, stage="live")
     salt = rollout.routing(trial.definition).salt or f"canary-{trial.version}"
-    return _with(change, stage="canary", share=share, salt=salt)
-
-
-def _with(change: StageChanged, **parts: Any) -> StageChanged:
-    fields = {name: getattr(change, name) for name in change.__struct_fields__}
-    return StageChanged(**{**fields, **parts})
+    return msgspec.structs.replace(change, stage="canary", share=share, salt=salt)
 
 
 def _as_possible(finding: Finding, trial: Trial, rollout: Rollout) -> Finding:

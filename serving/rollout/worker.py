@@ -31,6 +31,7 @@ from serving.rollout.rows import decoder
 from serving.rollout.saving import RolloutSnapshots
 from serving.stopping import until_signal
 from streams.batch import LogBatch
+from streams.changes import Changes
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import ConfigurationError
 from streams.settings import Settings
@@ -69,6 +70,7 @@ class RolloutWorker:
             self._positions, self._read = self._snapshots.load(self.ladder)
             self._follower = ControlFollower(bootstrap, topics.models)
             self._writer = ControlWriter(bootstrap)
+            self._changes = Changes(bootstrap, topics.models)
             self._follow()
             group, partitions = topics.group("rollout"), pipeline.events.partitions
             self._positions = {p: self._positions.get(p, 0) for p in range(partitions)}
@@ -110,6 +112,7 @@ class RolloutWorker:
         """Let go of all connections, and of the folder."""
         self._reader.close()
         self._follower.close()
+        self._changes.close()
         self._lock.close()
 
     def _take(self, batch: LogBatch) -> None:
@@ -149,16 +152,18 @@ class RolloutWorker:
                 self._append(event)
 
     def _append(self, event: StageChanged | Judged) -> None:
-        self._writer.append_model_event(self._topics.models, event)
-        self._follow(with_open=True)
         if isinstance(event, Judged):
+            self._writer.append_model_event(self._topics.models, event)
             _LOG.info("judged", version=event.version, verdict=event.verdict, reason=event.reason)
-            return
-        counted = self.ladder.rollout.stages.get(event.version) == event.stage
-        _LOG.info(
-            "decided", version=event.version, stage=event.stage, share=event.share,
-            reason=event.reason, counted=counted,
-        )  # fmt: skip
+        else:
+            # Decided on this state alone: where it has changed, the next look decides.
+            state = self.ladder.rollout.change
+            counted = self._changes.decide(lambda now: event if now.change == state else None)
+            _LOG.info(
+                "decided", version=event.version, stage=event.stage, share=event.share,
+                reason=event.reason, counted=counted is not None,
+            )  # fmt: skip
+        self._follow(with_open=True)
 
     def _follow(self, *, with_open: bool = False) -> None:
         """Read the control log to its end; ``with_open``: what stands behind open transactions."""

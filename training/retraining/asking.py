@@ -16,10 +16,10 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a Retrain command: a version that went live, or a refusal.
+    """What became of a Retrain command: a version that went live or into shadow, or a refusal.
 
     ``version`` is None where it was refused. ``comparison`` is as in
-    :class:`streams.wire.Registered`.
+    :class:`streams.wire.Registered`; ``stage`` is the one that the version was put into.
     """
 
     command_id: str
@@ -27,6 +27,7 @@ class Answer:
     version: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     comparison: dict[str, Any] | None = None
+    stage: str | None = None
 
 
 class Request:
@@ -63,10 +64,15 @@ def answer(events: Iterable[ModelEvent], command_id: str) -> Answer | None:
         match event:
             case Registered(command_id=of) if of == command_id:
                 made[event.version] = event
-            case StageChanged(stage="live", version=version) if version in made:
-                of_version = made[version]
+            case StageChanged(stage="live" | "shadow", version=version) if version in made:
+                found = made[version]
                 return Answer(
-                    command_id, event.reason, version, of_version.metrics, of_version.comparison
+                    command_id,
+                    event.reason,
+                    version,
+                    found.metrics,
+                    found.comparison,
+                    event.stage,
                 )
             case TrainingRefused(command_id=of) if of == command_id:
                 return Answer(command_id, event.reason)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -29,9 +29,10 @@ from streams.clock import Clock, SystemClock
 from streams.control import decode_command
 from streams.errors import BrokerError, KappaError
 from streams.kafka_client import consumer
+from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
-from streams.wire import Advance, Retrain
+from streams.wire import Advance, Positions, Retrain
 from training.loop.launch import Check, WarmRanks
 from training.retraining.answering import Answers
 from training.retraining.commanded import job_of
@@ -56,7 +57,8 @@ class Trainer:
     """The worker. ``job`` holds all but the command's id and cut-off.
 
     ``definitions`` are what the pipeline declares; that of ``job`` is used until a cut-over.
-    ``clock`` is what the schedule by wall time goes by.
+    ``clock`` is what the schedule by wall time goes by. ``shadow_first``: a new version goes into
+    shadow, from where the rollout's worker carries it on, and not live at once.
     """
 
     job: TrainingJob
@@ -64,6 +66,7 @@ class Trainer:
     train: Train = run_training
     definitions: Sequence[Definition] = ()
     clock: Clock = field(default_factory=SystemClock)
+    shadow_first: bool = False
 
     def run(self, stop: threading.Event) -> None:
         """Answer commands until ``stop`` is set; what is then in training stays unanswered.
@@ -73,7 +76,8 @@ class Trainer:
         """
         bootstrap, topics = self.job.bootstrap, self.job.topics
         self._stop, self._revoked = stop, False
-        self._answers = Answers(bootstrap, topics.models, self.tracker)
+        since = self._features_ends if self.shadow_first else None
+        self._answers = Answers(bootstrap, topics.models, self.tracker, since)
         self._schedule = self._wall_schedule()
         # Polled all the time, so a member that hangs is one that died.
         self._commands = consumer(bootstrap, group_id=topics.group("trainer"))
@@ -92,6 +96,15 @@ class Trainer:
             self._answers.close()
             if self._schedule is not None:
                 self._schedule.close()
+
+    def _features_ends(self, definition: int) -> Positions:
+        topic = replace(self.job.topics, definition=definition).features
+        reader = PositionReader(self.job.bootstrap)
+        try:
+            ends = reader.ends({topic: self.job.events.partitions})[topic]
+        finally:
+            reader.close()
+        return {str(partition): end for partition, end in sorted(ends.items())}
 
     def _wall_schedule(self) -> WallSchedule | None:
         every = self.job.training.every_wall
@@ -227,11 +240,13 @@ def run_trainer(
     home: Path,
     ranks: int,
     tracking_uri: str | None,
+    *,
+    shadow_first: bool = False,
 ) -> None:
     """Run the trainer until SIGTERM or SIGINT; called in the process's main thread.
 
     ``definitions`` are all that the pipeline declares. ``home`` is its folder of state;
-    ``tracking_uri`` MLflow's, None for its default.
+    ``tracking_uri`` MLflow's, None for its default. ``shadow_first`` is as in :class:`Trainer`.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -244,6 +259,6 @@ def run_trainer(
     try:
         with WarmRanks() as kept, RolloutWatch(bootstrap, topics.models, tracker.mirror):
             train = functools.partial(run_training, launch=tracker.observing(kept))
-            Trainer(job, tracker, train, definitions).run(stop)
+            Trainer(job, tracker, train, definitions, shadow_first=shadow_first).run(stop)
     finally:
         tracker.close()
