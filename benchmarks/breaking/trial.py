@@ -38,6 +38,8 @@ AGAIN = 50
 ROLE = "inference"
 _POLL_S = 0.05
 _END_S = 30.0
+_WAITS_S = 5.0
+"""So long nobody meets a fault, then there are too few records, and more are released."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Plan:
     """What a trial does.
 
     Args:
-        events: that are answered, over all partitions.
+        events: that are answered at least, over all partitions.
         faults: each worker's, in order.
         max_batch: records of a transaction at most.
         stall_s: how long a stalled worker sleeps; past the session time-out (10 s) another has its
@@ -138,11 +140,16 @@ class Trial:
 
     def _break(self, log: FeatureLog, deadline_s: float) -> None:
         """Release, and keep all going, until every fault is done."""
+        extra, before, since_s = 0, -1, time.monotonic()
         while True:
             done = len(self._done())
-            log.release(self._share(done), AGAIN)
+            asleep = self._stalls() > self._woken
+            if done != before or asleep:
+                before, since_s = done, time.monotonic()
+            elif time.monotonic() - since_s > _WAITS_S:  # others answered what it waits for
+                extra, since_s = extra + 2 * self._plan.max_batch, time.monotonic()
+            log.release({p: end + extra for p, end in self._share(done).items()}, AGAIN)
             self._look_after()
-            asleep = any(slot.stopped_s for slot in self._slots)
             if not log.on_its_way() and done == self._total and not asleep:
                 return
             if time.monotonic() > deadline_s:
@@ -182,6 +189,9 @@ class Trial:
     def _done(self) -> list[tuple[str, Fault]]:
         lines = [line.split() for line in self._journal.read_text().splitlines()]
         return [(worker, parse(text)[0]) for worker, text in lines]
+
+    def _stalls(self) -> int:
+        return sum(fault.action == "stall" for _, fault in self._done())
 
     def _look_after(self) -> None:
         if self._broker.running() is None:
