@@ -44,7 +44,11 @@ class LiveVersion:
         if definition not in (None, self._inputs.topics.definition):
             self._change_features(definition, reference)
             return False
-        if reference is not None and self._state.counted_version != version:
+        if reference is None or self._state.counted_version == version:
+            return True
+        if self._models.share_bins(self._state.counted_version, version):
+            self._state.use_reference(version, reference)  # learned online: nothing to count anew
+        else:
             rows = self._inputs.features_again(self._state.recount_from())
             self._state.recount(version, reference, rows)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from serving.monitoring.judging import LiveModel
+from serving.online.lineage import trained_version
 from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
 from streams.rollout import Rollout
@@ -35,9 +36,17 @@ class LiveModels:
         return self._rollout.cutovers.definition
 
     def reference(self, version: int) -> Reference | None:
-        """Return what the training of ``version`` saw; None where no such version is known."""
-        registered = self._rollout.versions.get(version)
+        """Return what the training of ``version`` saw; None where no such version is known.
+
+        That of one that was learned online is its base's, whose package stays where it is.
+        """
+        registered = trained_version(self._rollout, version)
         return None if registered is None else load_reference(registered.uri, registered.sha256)
+
+    def share_bins(self, one: int, other: int) -> bool:
+        """Return whether two versions are compared with the same training."""
+        trained = trained_version(self._rollout, one)
+        return trained is not None and trained == trained_version(self._rollout, other)
 
     def follow(self, end: int) -> Reference | None:
         """Read the log up to offset ``end``; return the reference of a version newly live."""

@@ -126,6 +126,10 @@ class GuardedLearner:
             self._learner.rate_factor = min(1.0, 2 * self._learner.rate_factor)
         return None
 
+    def current(self) -> tuple[Weights, Calibration]:
+        """Return the weights as they are now, and the calibration that answers with them."""
+        return self._learner.weights(), self.calibration
+
     def publish(self, command_id: str) -> tuple[Weights, Calibration, dict[str, float]]:
         """Return weights, calibration and figures of a version, which ``command_id`` is of.
 

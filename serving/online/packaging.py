@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.online.course import Course
 from serving.online.declared import Online
-from serving.online.versions import MANIFEST_KEY
+from serving.online.lineage import MANIFEST_KEY
 from training.dataset.manifest import FORMAT, code_version, library_versions, manifest_id
 from training.package import Parts, load_reference, save_package
 from training.retraining.job import TrainedModel

@@ -1,30 +1,28 @@
 """What the learner does to the control log: versions registered and staged, each exactly once.
 
 A version's command id names the outcomes that it learned from, so whoever does the same again after
-a crash finds it in the log. Changes of who answers are numbered: one decided on an old state counts
-nothing, and is decided again.
+a crash finds it in the log. A change of who answers is decided on the log as it is when it counts
+(:mod:`streams.changes`).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
+from msgspec.structs import replace
 
-from streams.control import ControlWriter
-from streams.errors import BrokerError
+from serving.online.lineage import is_learned, trained_version
+from streams.changes import Changes
 from streams.rollout import Rollout
-from streams.wire import Positions, Registered, Stage, StageChanged
+from streams.wire import Registered, StageChanged
 from training.retraining.job import TrainedModel
 from training.retraining.registering import Registry
 
-MANIFEST_KEY = "online"
 BY = "online"
-TRIES = 20
 _ANSWERING = ("live", "shadow", "canary", "experiment")
 
 _LOG = structlog.get_logger(__name__)
@@ -34,9 +32,8 @@ class Versions:
     """Follows and writes the control log of a pipeline."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
-        self._topic = topic
         self._registry = Registry(bootstrap, topic)
-        self._writer = ControlWriter(bootstrap)
+        self._changes = Changes(bootstrap, topic)
 
     @property
     def rollout(self) -> Rollout:
@@ -50,10 +47,7 @@ class Versions:
     def base(self, definition: int) -> Registered | None:
         """Return the trained version to learn from: the live one, or the one that the live one has
         learned from; None while the prior answers."""
-        live = self.rollout.versions.get(self.rollout.routing(definition).live)
-        if live is None or MANIFEST_KEY not in live.manifest:
-            return live
-        return self.rollout.versions.get(int(live.manifest["parent"]["version"]))
+        return trained_version(self.rollout, self.rollout.routing(definition).live)
 
     def of_command(self, command_id: str) -> Registered | None:
         """Return the version that a command made."""
@@ -65,45 +59,33 @@ class Versions:
         known = self.of_command(command_id)
         return known or self._registry.register(trained, command_id, lambda: None)
 
-    def stage(
-        self,
-        version: int,
-        stage: Stage,
-        reason: str,
-        *,
-        since: Positions | None = None,
-        instead: int | None = None,
-        evidence: dict[str, Any] | None = None,
-    ) -> bool:
-        """Bring a version into a stage; return False where a pin forbids it.
+    def stage(self, change: StageChanged, still: Callable[[Rollout], bool]) -> bool:
+        """Change the stage of a version where that is ``still`` right by the log as it is then;
+        return whether it was. A pin forbids what would change what is live.
 
         Raises:
             BrokerError: the log can't be written, or others change it without end.
         """
-        for _ in range(TRIES):
-            before = self.follow()
-            change = StageChanged(
-                version, stage, reason, since, instead=instead, by=BY, evidence=evidence,
-                change=before.next_change,
-            )  # fmt: skip
-            if before.apply(change).change == before.change:
-                _LOG.info("held back by a pin", version=version, stage=stage)
-                return False
-            self._writer.append_model_event(self._topic, change)
-            after = self.follow()
-            if _stands(after, version, stage):
-                return True
-        raise BrokerError(
-            f"{self._topic}: model {version} can't be brought into stage {stage}: others change "
-            f"the log each time; tried {TRIES} times"
-        )
+
+        def decision(rollout: Rollout) -> StageChanged | None:
+            numbered = replace(change, change=rollout.next_change)
+            if not still(rollout):
+                return None
+            if rollout.apply(numbered).change == rollout.change:
+                _LOG.info("held back by a pin", version=change.version, stage=change.stage)
+                return None
+            return change
+
+        changed = self._changes.decide(decision) is not None
+        self.follow()
+        return changed
 
     def learned(self, base: int) -> list[Registered]:
         """Return the versions learned from a base, the oldest first."""
         return [
             event
             for _, event in sorted(self.rollout.versions.items())
-            if MANIFEST_KEY in event.manifest and event.manifest["parent"]["version"] == base
+            if is_learned(event) and event.manifest["parent"]["version"] == base
         ]
 
     def prune(self, models: Path, keep: int, also: Collection[int]) -> list[int]:
@@ -113,7 +95,7 @@ class Versions:
         last, and ``also``.
         """
         rollout = self.rollout
-        online = [v for v, e in sorted(rollout.versions.items()) if MANIFEST_KEY in e.manifest]
+        online = [v for v, e in sorted(rollout.versions.items()) if is_learned(e)]
         kept = {*online[-keep:], *also}
         kept |= {v for v, stage in rollout.stages.items() if stage in _ANSWERING}
         kept |= {before[-1] for before in rollout.before.values() if before}
@@ -127,10 +109,5 @@ class Versions:
 
     def close(self) -> None:
         """Close the connection."""
+        self._changes.close()
         self._registry.close()
-
-
-def _stands(rollout: Rollout, version: int, stage: Stage) -> bool:
-    if stage == "shadow":
-        return version in rollout.shadows
-    return rollout.stages.get(version) == stage

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from features.records import FeatureCodec
 from serving.monitoring.log_reader import LogReader
@@ -31,15 +32,17 @@ from serving.online.course import Course, Step
 from serving.online.declared import Online, check_network
 from serving.online.feed import FeatureFeed
 from serving.online.guarded import Returned
+from serving.online.lineage import trained_version
 from serving.online.packaging import from_json, to_json, write_version
 from serving.online.saved import OnlineSnapshots, Saved
-from serving.online.versions import Versions
+from serving.online.versions import BY, Versions
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
 from streams.errors import ConfigurationError, ModelError, StateError
 from streams.positions import PositionReader
 from streams.replay import offsets_at
-from streams.wire import Positions, Registered
+from streams.rollout import Rollout
+from streams.wire import Positions, Registered, Stage, StageChanged
 from training.networks.declared import Custom
 from training.package import load_parts
 
@@ -220,45 +223,61 @@ class OnlineWorker:
             self._pending = None
 
     def _put_in_place(self, course: Course, made: Registered) -> None:
-        versions = self._versions
-        rollout, version = versions.rollout, made.version
-        base = versions.base(course.base.definition)
-        if version in rollout.stages or base is None or base.sha256 != course.base.sha256:
-            return  # done before the crash; or another trained version has come live meanwhile
-        reason = (
-            f"learned from {course.learner.learned:,} outcomes since model {course.base.version}"
-        )
-        evidence = {"metrics": made.metrics}
+        versions, version, base = self._versions, made.version, course.base
+
+        def still(rollout: Rollout) -> bool:
+            """Not done before a crash, and no other trained version came live meanwhile."""
+            live = rollout.routing(base.definition).live
+            return version not in rollout.stages and trained_version(rollout, live) == base
+
+        live = StageChanged(
+            version, "live", f"learned from {course.learner.learned:,} outcomes since model "
+            f"{base.version}", by=BY, evidence={"metrics": made.metrics},
+        )  # fmt: skip
         if self._pipeline.rollout is None:
-            versions.stage(version, "live", reason, evidence=evidence)
+            versions.stage(live, still)
             return
-        definition = self._pipeline.definition(course.base.definition)
-        features = self._pipeline.topics_of(definition).features
-        ends = self._ends.ends({features: len(self._partitions)})[features]
-        since: Positions = {str(p): at for p, at in sorted(ends.items())}
-        before = [v.version for v in versions.learned(course.base.version)]
-        versions.stage(version, "shadow", reason, since=since, evidence=evidence)
-        for earlier in before:
-            if earlier != version and versions.rollout.stages.get(earlier) == "shadow":
-                versions.stage(earlier, "retired", f"model {version} has learned more")
+        if versions.stage(replace(live, stage="shadow", since=self._features_ends()), still):
+            for earlier in versions.learned(base.version):
+                if earlier.version < version:
+                    why = f"model {version} has learned more"
+                    self._withdraw(
+                        StageChanged(earlier.version, "retired", why, by=BY), ("shadow",)
+                    )
 
     def _tell_return(self, course: Course, returned: Returned) -> None:
         """Withdraw what was published behind the weights that the learner went back to."""
-        versions = self._versions
+        versions, base = self._versions, course.base
         good = versions.of_command(returned.published) if returned.published else None
-        instead = course.base.version if good is None else good.version
+        instead = base.version if good is None else good.version
         _LOG.warning("online weights answer worse: back", to=returned.to, instead=instead)
-        why = f"the guard found its weights worse than model {course.base.version}"
-        for event in versions.learned(course.base.version):
-            version, rollout = event.version, versions.rollout
-            if version <= instead and good is not None:
+        why = f"the guard found what was learned worse than model {base.version}"
+        for event in versions.learned(base.version):
+            if good is not None and event.version <= good.version:
                 continue
-            if rollout.routing(course.base.definition).live == version:
+            back = StageChanged(
+                event.version, "rolled_back", why, by=BY, evidence=returned.evidence
+            )
+            if not self._withdraw(back, ("shadow", "canary")):
                 versions.stage(
-                    version, "rolled_back", why, instead=instead, evidence=returned.evidence
+                    replace(back, instead=instead),
+                    lambda r, v=event.version: r.routing(base.definition).live == v,  # type: ignore[misc]
                 )
-            elif rollout.stages.get(version) in ("shadow", "canary"):
-                versions.stage(version, "rolled_back", why, evidence=returned.evidence)
+
+    def _withdraw(self, change: StageChanged, stages: tuple[Stage, ...]) -> bool:
+        """Take a version out of one of ``stages``; return whether it was in one."""
+        return self._versions.stage(
+            change, lambda rollout: rollout.stages.get(change.version) in stages
+        )
+
+    def _features_ends(self) -> Positions:
+        course = self.course
+        if course is None:
+            return {}
+        definition = self._pipeline.definition(course.base.definition)
+        topic = self._pipeline.topics_of(definition).features
+        ends = self._ends.ends({topic: len(self._partitions)})[topic]
+        return {str(p): at for p, at in sorted(ends.items())}
 
     def _prune(self, course: Course) -> None:
         commands = course.learner.standing
