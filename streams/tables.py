@@ -51,6 +51,23 @@ def read_tables(
         raise SourceError(f"{path} is empty: it has a header but no rows")
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the names of a file's columns, in its order.
+
+    Raises:
+        SourceError: the file can't be read, or two columns have one name.
+    """
+    with open_binary(path) as file, reading(path):
+        if has_suffix(path, PARQUET):
+            names = list(pq.ParquetFile(file).schema_arrow.names)
+        else:
+            names = _csv_header(path, file.readline())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SourceError(f"{path} has several columns called {', '.join(map(repr, twice))}")
+    return names
+
+
 def times_ms(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return times in milliseconds since the epoch (n,) and which of them are valid (n,).
 

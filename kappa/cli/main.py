@@ -21,6 +21,7 @@ from kappa.cli.lab import lab
 from kappa.cli.models import models
 from kappa.cli.outcomes import outcomes
 from kappa.cli.plan import plan
+from kappa.cli.predict import predict
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
 from kappa.cli.replay import replay
@@ -42,8 +43,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predictions,
-    outcomes, alerts, audit, schema, doctor, worker, serve, dataset,
+    demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predict,
+    predictions, outcomes, alerts, audit, schema, doctor, worker, serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")

@@ -18,6 +18,7 @@ from features.records import FeatureCodec, FeatureRows
 from serving.pipeline import Pipeline
 from streams.batch import LogBatch
 from streams.byte_columns import ByteColumn
+from streams.dead_letters import DeadLetter
 from streams.merging import concatenate, in_order, rows_where
 from streams.partitioning import partitions_of
 from streams.recording import Recording
@@ -52,17 +53,26 @@ def rows_of_recordings(
     """
 
     def rows() -> Iterator[FeatureRows]:
-        chain = _Chain(pipeline, definition)
+        chain = Chain(pipeline, definition)
         for recording in recordings():
             yield from chain.take(recording)
 
     return rows
 
 
-class _Chain:
-    """All stages and partitions of a definition, in memory from one to the next."""
+class Chain:
+    """All stages and partitions of a definition, in memory from one to the next.
 
-    def __init__(self, pipeline: Pipeline, definition: Definition) -> None:
+    ``refused`` is called with each event that is none of the pipeline's.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        definition: Definition,
+        refused: Callable[[DeadLetter], None] = lambda _: None,
+    ) -> None:
+        self._refused = refused
         topics = pipeline.topics_of(definition)
         self._stages = [
             _Stage(stage)
@@ -75,6 +85,9 @@ class _Chain:
         events = rows_where(recording, ~recording.is_label)
         for stage in self._stages:
             made = list(stage.take(events, labels))
+            for processed, _ in made:
+                for dead in processed.dead:
+                    self._refused(dead)
             if stage.stage.is_last:
                 yield from (processed.rows for processed, _ in made)
                 return

@@ -1,0 +1,1 @@
+"""Answers for files: read in parts, answered by one model, written in parts."""
