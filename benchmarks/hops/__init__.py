@@ -1,0 +1,1 @@
+"""The processes whose latency is compared, and what measures it."""
