@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from msgspec.structs import replace
 
 from features.records import FeatureCodec
 from serving.monitoring.log_reader import LogReader
@@ -32,17 +31,14 @@ from serving.online.course import Course, Step
 from serving.online.declared import Online, check_network
 from serving.online.feed import FeatureFeed
 from serving.online.guarded import Returned
-from serving.online.lineage import trained_version
 from serving.online.packaging import from_json, to_json, write_version
+from serving.online.publishing import Publishing
 from serving.online.saved import OnlineSnapshots, Saved
-from serving.online.versions import BY, Versions
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
 from streams.errors import ConfigurationError, ModelError, StateError
-from streams.positions import PositionReader
 from streams.replay import offsets_at
-from streams.rollout import Rollout
-from streams.wire import Positions, Registered, Stage, StageChanged
+from streams.wire import Registered
 from training.networks.declared import Custom
 from training.package import load_parts
 
@@ -88,8 +84,7 @@ class OnlineWorker:
             ) from None
         try:
             self._snapshots = OnlineSnapshots(bootstrap, pipeline.name, self._topics.outcomes, home)
-            self._versions = Versions(bootstrap, self._topics.models)
-            self._ends = PositionReader(bootstrap)
+            self._publishing = Publishing(bootstrap, pipeline, self._models, self._declared.keep)
         except BaseException:
             self._lock.close()
             raise
@@ -102,9 +97,7 @@ class OnlineWorker:
 
     def turn(self) -> None:
         """Read what has come and learn what is complete."""
-        rollout = self._versions.follow()
-        definition = rollout.cutovers.definition or self._pipeline.features.version
-        base = self._versions.base(definition)
+        base = self._publishing.base()
         if base is None:
             time.sleep(IDLE_POLL_S)  # the prior answers: there is nothing to go on from
             return
@@ -117,8 +110,7 @@ class OnlineWorker:
     def close(self) -> None:
         """Let go of all connections, and of the folder."""
         self._let_go()
-        self._versions.close()
-        self._ends.close()
+        self._publishing.close()
         self._lock.close()
 
     # --- beginning -------------------------------------------------------------------------------
@@ -211,80 +203,12 @@ class OnlineWorker:
         course = self.course
         if course is None or (self._pending is None and self._returned is None):
             return
-        self._versions.follow()
         if self._returned is not None:
-            self._tell_return(course, Returned(**self._returned))
+            self._publishing.tell_return(course, Returned(**self._returned))
             self._returned = None
         if self._pending is not None:
-            command_id, trained = from_json(self._pending)
-            registered = self._versions.register(trained, command_id)
-            self._put_in_place(course, registered)
-            self._prune(course)
+            self._publishing.publish(course, *from_json(self._pending))
             self._pending = None
-
-    def _put_in_place(self, course: Course, made: Registered) -> None:
-        versions, version, base = self._versions, made.version, course.base
-
-        def still(rollout: Rollout) -> bool:
-            """Not done before a crash, and no other trained version came live meanwhile."""
-            live = rollout.routing(base.definition).live
-            return version not in rollout.stages and trained_version(rollout, live) == base
-
-        live = StageChanged(
-            version, "live", f"learned from {course.learner.learned:,} outcomes since model "
-            f"{base.version}", by=BY, evidence={"metrics": made.metrics},
-        )  # fmt: skip
-        if self._pipeline.rollout is None:
-            versions.stage(live, still)
-            return
-        if versions.stage(replace(live, stage="shadow", since=self._features_ends()), still):
-            for earlier in versions.learned(base.version):
-                if earlier.version < version:
-                    why = f"model {version} has learned more"
-                    self._withdraw(
-                        StageChanged(earlier.version, "retired", why, by=BY), ("shadow",)
-                    )
-
-    def _tell_return(self, course: Course, returned: Returned) -> None:
-        """Withdraw what was published behind the weights that the learner went back to."""
-        versions, base = self._versions, course.base
-        good = versions.of_command(returned.published) if returned.published else None
-        instead = base.version if good is None else good.version
-        _LOG.warning("online weights answer worse: back", to=returned.to, instead=instead)
-        why = f"the guard found what was learned worse than model {base.version}"
-        for event in versions.learned(base.version):
-            if good is not None and event.version <= good.version:
-                continue
-            back = StageChanged(
-                event.version, "rolled_back", why, by=BY, evidence=returned.evidence
-            )
-            if not self._withdraw(back, ("shadow", "canary")):
-                versions.stage(
-                    replace(back, instead=instead),
-                    lambda r, v=event.version: r.routing(base.definition).live == v,  # type: ignore[misc]
-                )
-
-    def _withdraw(self, change: StageChanged, stages: tuple[Stage, ...]) -> bool:
-        """Take a version out of one of ``stages``; return whether it was in one."""
-        return self._versions.stage(
-            change, lambda rollout: rollout.stages.get(change.version) in stages
-        )
-
-    def _features_ends(self) -> Positions:
-        course = self.course
-        if course is None:
-            return {}
-        definition = self._pipeline.definition(course.base.definition)
-        topic = self._pipeline.topics_of(definition).features
-        ends = self._ends.ends({topic: len(self._partitions)})[topic]
-        return {str(p): at for p, at in sorted(ends.items())}
-
-    def _prune(self, course: Course) -> None:
-        commands = course.learner.standing
-        also = [v.version for c in commands if (v := self._versions.of_command(c)) is not None]
-        gone = self._versions.prune(self._models, self._declared.keep, also)
-        if gone:
-            _LOG.info("packages of past online versions removed", versions=gone)
 
     # --- what lasts ------------------------------------------------------------------------------
 
