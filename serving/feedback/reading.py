@@ -63,7 +63,7 @@ class TopicsReader:
     ) -> None:
         self.positions = dict(positions)
         self.ended: set[Place] = set()
-        self._limits, self._lead_ms = limits or {}, lead_ms
+        self.limits, self._lead_ms = limits or {}, lead_ms
         self._newest_ms: dict[Place, int] = {}
         self._fetcher = _Fetcher(bootstrap, sorted({topic for topic, _ in positions}))
         self._thread = Thread(target=self._fetcher.run, name="topics-reader", daemon=True)
@@ -94,14 +94,14 @@ class TopicsReader:
                     # Not the newest: one record may be dated far into the future.
                     self._newest_ms[place] = int(np.median(batch.timestamps_ms))
                     yield batch
-        ends = {**answer.ends, **self._limits}
+        ends = {**answer.ends, **self.limits}
         self.ended = {
             place for place, at in self.positions.items() if at >= ends.get(place, at + 1)
         }
 
     def is_over(self) -> bool:
         """Return whether all limits are reached."""
-        return all(self.positions[place] >= end for place, end in self._limits.items())
+        return all(self.positions[place] >= end for place, end in self.limits.items())
 
     def close(self) -> None:
         """End what is under way, and the connection."""
@@ -110,7 +110,7 @@ class TopicsReader:
 
     def _wanted(self, positions: Mapping[Place, int]) -> dict[Place, int]:
         """Return what is to be asked for."""
-        left = {p: at for p, at in positions.items() if at < self._limits.get(p, at + 1)}
+        left = {p: at for p, at in positions.items() if at < self.limits.get(p, at + 1)}
         if self._lead_ms is None:
             return left
         behind = [self._newest_ms.get(place) for place in left if place not in self.ended]
@@ -124,7 +124,7 @@ class TopicsReader:
 
     def _cut(self, batch: LogBatch) -> LogBatch:
         """Return the records before the limit."""
-        end = self._limits.get((batch.topic, batch.partition), batch.next_offset)
+        end = self.limits.get((batch.topic, batch.partition), batch.next_offset)
         if batch.next_offset <= end:
             return batch
         n = int(np.searchsorted(batch.offsets, end))

@@ -73,7 +73,9 @@ class FeedbackLog:
         ]
         topics = self.pipeline.topics
         topic = topics.shadow if stage == "shadow" else topics.predictions
-        self.produce(topic, partition, list(map(msgspec.json.encode, answers)), transaction=True)
+        values = list(map(msgspec.json.encode, answers))
+        times = [answer.event_time_ms for answer in answers]
+        self.produce(topic, partition, values, transaction=True, times_ms=times)
 
     def ask(self, requests: list[Request]) -> None:
         """Append what was asked over HTTP."""
@@ -87,7 +89,8 @@ class FeedbackLog:
             End(f"e{of}-{n}", f"r{n % 3}", event_ms(n) + delay_ms, 20.0 if n % 4 == 0 else 5.0)
             for n in numbers
         ]
-        self.produce(self.pipeline.topics.labels, partition, list(map(msgspec.json.encode, ends)))
+        values, times = list(map(msgspec.json.encode, ends)), [end.at_ms for end in ends]
+        self.produce(self.pipeline.topics.labels, partition, values, times_ms=times)
 
     def features(self, numbers: range, partition: int = 0) -> None:
         """Append the feature records of the definition with groups."""
@@ -100,14 +103,20 @@ class FeedbackLog:
         self.produce(topic, partition, codec.encode(rows))
 
     def produce(
-        self, topic: str, partition: int, values: list[bytes], *, transaction: bool = False
+        self,
+        topic: str,
+        partition: int,
+        values: list[bytes],
+        *,
+        transaction: bool = False,
+        times_ms: list[int] | None = None,
     ) -> None:
-        """Append values and wait for the broker."""
+        """Append values, dated now or as given, and wait for the broker."""
         client = _producer(self.bootstrap, transaction)
         if transaction:
             client.begin_transaction()
-        for value in values:
-            client.produce(topic, value, b"r", partition)
+        for value, at_ms in zip(values, times_ms or [0] * len(values), strict=True):
+            client.produce(topic, value, b"r", partition, timestamp=at_ms)
         assert client.flush(30) == 0
         if transaction:
             client.commit_transaction(30)

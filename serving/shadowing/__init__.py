@@ -1,0 +1,1 @@
+"""A version answers the past again, beside what answered then."""
