@@ -65,6 +65,13 @@ def adjusted_values(
     return values, cuped(values, [past[own] for own in rows])
 
 
+def spread_within(arms: list[Floats]) -> float:
+    """Return the standard deviation between entities within the arms; 0 where there are too few."""
+    freedom = sum(len(own) - 1 for own in arms if len(own))
+    squares = sum(float(np.sum((own - own.mean()) ** 2)) for own in arms if len(own))
+    return (squares / freedom) ** 0.5 if freedom > 0 else 0.0
+
+
 def compare_arms(
     metric: Metric, routing: Routing, values: list[Floats], adjusted: Adjusted, aim: Aim
 ) -> list[Compared]:

@@ -11,10 +11,12 @@ from serving.experiments.comparing import (
     adjusted_values,
     compare_arms,
     course_of,
+    spread_within,
 )
 from serving.experiments.metrics import Metric
 from serving.experiments.planning import Plan
 from serving.experiments.reading import Readings
+from serving.experiments.sizing import Aim
 from serving.experiments.soundness import Soundness, soundness_of
 from serving.experiments.verdict import Verdict, verdict_of
 
@@ -33,13 +35,15 @@ class Findings:
 def findings_of(readings: Readings, metrics: list[Metric], plan: Plan) -> Findings:
     """Return what the outcomes say about the plan's question."""
     n, arms, routing = len(readings.entities), readings.arms, readings.routing
-    compared = []
+    compared, primary = [], 0.0
     for place, metric in enumerate(metrics):
         values = adjusted_values(
             metric.unit, readings.during[place].of(n), readings.before[place].of(n), arms,
             len(routing.arms),
         )  # fmt: skip
-        compared += compare_arms(metric, routing, *values, plan.aim)
+        spread = spread_within(values[0])
+        primary = primary if place else spread
+        compared += compare_arms(metric, routing, *values, _scaled(plan.aim, spread, primary))
     steps = [holm([getattr(c, which).p for c in compared]) for which in ("plain", "adjusted")]
     compared = [
         replace(
@@ -58,6 +62,14 @@ def findings_of(readings: Readings, metrics: list[Metric], plan: Plan) -> Findin
         is_reached,
         verdict_of(compared, sound, is_reached, plan),
     )
+
+
+def _scaled(aim: Aim, spread: float, primary: float) -> Aim:
+    """Return the aim in units of another metric than the primary one: as many deviations between
+    entities, so that its intervals too are tightest at the planned size."""
+    if not spread or not primary:
+        return aim
+    return replace(aim, effect=aim.effect * spread / primary)
 
 
 def _reached(compared: list[Compared], plan: Plan, days: float) -> bool:

@@ -128,7 +128,7 @@ def _shares(shares: Sequence[float]) -> str:
 
 
 def _percent(plan: Plan) -> str:
-    return f"{1 - plan.aim.level:.4g}"
+    return f"{100 * (1 - plan.aim.level):.4g} %"
 
 
 def _capital(text: str) -> str:

@@ -117,6 +117,9 @@ def test_several_metrics_of_several_arms(log: ExperimentLog, experiments: Experi
     events = by["label/event", 3].difference.mean
     assert minutes.difference.mean == pytest.approx(15 * events, abs=0.1)
     assert minutes.holm >= minutes.p
+    for found_one in by.values():  # of whatever unit: about as wide, of their own errors
+        reach = found_one.sequential.high - found_one.difference.mean
+        assert 2.5 < reach / found_one.difference.error < 4.5
     ever = by["label/ever", 3]
     assert ever.chi_squared == pytest.approx(ever.p, rel=2)
     assert by["brier", 2].chi_squared is None
