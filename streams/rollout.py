@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from streams.cutover import Cutovers
+from streams.rollout_changes import Change, Experiment, change, definition_of, with_live
 from streams.wire import (
     Activated,
     Arm,
@@ -27,13 +28,7 @@ from streams.wire import (
     TrainingRefused,
 )
 
-
-@dataclass(frozen=True)
-class Experiment:
-    """An A/B experiment, running until ``stopped``."""
-
-    started: ExperimentStarted
-    stopped: ExperimentStopped | None = None
+__all__ = ["Change", "Experiment", "Rollout"]
 
 
 @dataclass(frozen=True)
@@ -137,193 +132,9 @@ def _activated(state: Rollout, event: Activated) -> Rollout:
     activated = {**state.activated}
     for version, stage in by:
         activated[version, stage, event.worker] = event
-    definition = event.definition or _definition_of(state, event.version)
+    definition = event.definition or definition_of(state, event.version)
     if event.stage != "live" or definition is None:
         return replace(state, activated=activated)
     routing = event.routing or Routing(event.version)
     in_force = {(definition, int(p)): routing for p in event.positions if p.isdecimal()}
     return replace(state, activated=activated, in_force={**state.in_force, **in_force})
-
-
-Change = StageChanged | Pinned | ExperimentStarted | ExperimentStopped
-
-
-def change(state: Rollout, event: Change) -> Rollout:
-    """Return the state after a change of who answers; ``state`` itself where it can't be."""
-    match event:
-        case Pinned(version=None):
-            left = {d: v for d, v in state.pinned.items() if d != event.definition}
-            return replace(state, pinned=left)
-        case Pinned():
-            return _pinned(state, event.definition, event.version or 0)
-        case ExperimentStarted():
-            return _started(state, event)
-        case ExperimentStopped():
-            running = state.experiments.get(event.name)
-            if running is None or running.stopped is not None:
-                return state
-            return _without_experiment(state, running, event)
-        case StageChanged():
-            return _staged(state, event)
-
-
-def with_live(state: Rollout, definition: int, version: int) -> Rollout:
-    """Return the state in which ``version`` answers all of a definition: no arm is left."""
-    running = state.experiment(definition)
-    if running is not None:
-        why = f"model {version} went live"
-        state = _without_experiment(state, running, ExperimentStopped(running.started.name, why))
-    routing = state.routing(definition)
-    before = state.before.get(definition, ())
-    stages: dict[int, Stage] = {**state.stages}
-    for arm in routing.arms:
-        stages[arm.version] = "retired"
-    if routing.live and routing.live != version:
-        stages[routing.live] = "retired"
-        before = (*before, routing.live)
-    if version:
-        stages[version] = "live"
-    ordered = state.cutovers.definition
-    return replace(
-        state,
-        live=version if ordered in (None, definition) else state.live,
-        routings={**state.routings, definition: Routing(version)},
-        before={**state.before, definition: before},
-        stages=stages,
-        shadows=_without(state.shadows, version),
-    )
-
-
-def _pinned(state: Rollout, definition: int, version: int) -> Rollout:
-    if version and definition != _definition_of(state, version):
-        return state
-    pinned = {**state.pinned, definition: version}
-    return replace(with_live(state, definition, version), pinned=pinned)
-
-
-def _staged(state: Rollout, event: StageChanged) -> Rollout:
-    definition = _definition_of(state, event.version)
-    if definition is None:
-        return state
-    held = _is_held(state, definition, event)
-    # The outcome of a training, whatever a pin makes of it; others' held changes are none at all.
-    if event.by == "trainer" or (event.stage == "live" and not (held and event.by)):
-        done = state.answered_commands | {state.versions[event.version].command_id}
-        state = replace(state, answered_commands=done)
-    if held:
-        return state
-    stages: dict[int, Stage] = {**state.stages, event.version: event.stage}
-    match event.stage:
-        case "live":
-            return with_live(state, definition, event.version)
-        case "shadow":
-            shadows = {**state.shadows, event.version: event.since or {}}
-            if state.stages.get(event.version) in ("live", "canary", "experiment"):
-                stages = state.stages  # it answers in shadow too, for comparison
-            return replace(state, shadows=shadows, stages=stages)
-        case "canary":
-            routing = state.routing(definition)
-            others = [arm for arm in routing.arms if arm.version != event.version]
-            if others or event.version == routing.live or not _is_share(event.share):
-                return state  # one at a time, and not beside itself
-            arm = Arm(event.version, "canary", event.share or 0.0)
-            beside = Routing(routing.live, event.salt or routing.salt, (arm,))
-            return replace(state, routings={**state.routings, definition: beside}, stages=stages)
-        case "experiment":
-            return state  # by ExperimentStarted
-        case _:
-            return _withdrawn(state, definition, event, stages)
-
-
-def _withdrawn(
-    state: Rollout, definition: int, event: StageChanged, stages: dict[int, Stage]
-) -> Rollout:
-    """Return the state in which the version answers nobody."""
-    routing = state.routing(definition)
-    version = event.version
-    if routing.live == version:
-        instead = event.instead
-        if event.stage != "rolled_back" or instead is None or instead == version:
-            # It goes on answering: nobody is named in its place. Only the shadow ends.
-            return replace(state, shadows=_without(state.shadows, version))
-        if instead and _definition_of(state, instead) != definition:
-            return state
-        state = with_live(state, definition, instead)
-        before = tuple(v for v in state.before[definition] if v != version)
-        state = replace(state, before={**state.before, definition: before})
-        return replace(
-            state,
-            stages={**state.stages, version: event.stage},
-            shadows=_without(state.shadows, version),
-        )
-    running = state.experiment(definition)
-    if running is not None and any(arm.version == version for arm in routing.arms):
-        why = f"model {version} was {event.stage.replace('_', ' ')}"
-        state = _without_experiment(state, running, ExperimentStopped(running.started.name, why))
-    arms = tuple(a for a in state.routing(definition).arms if a.version != version)
-    left = Routing(routing.live, routing.salt if arms else "", arms)
-    return replace(
-        state,
-        routings={**state.routings, definition: left} if routing.arms else state.routings,
-        stages=stages,
-        shadows=_without(state.shadows, version),
-    )
-
-
-def _started(state: Rollout, event: ExperimentStarted) -> Rollout:
-    routing = state.routing(event.definition)
-    of = {_definition_of(state, arm.version) for arm in event.arms}
-    shares = [arm.share for arm in event.arms]
-    fits = all(map(_is_share, shares)) and sum(shares) <= 1 + 1e-9
-    if (
-        event.name in state.experiments
-        or routing.arms
-        or routing.live != event.control
-        or of != {event.definition}
-        or not fits
-        or event.control in [arm.version for arm in event.arms]
-    ):
-        return state
-    stages: dict[int, Stage] = {**state.stages}
-    for arm in event.arms:
-        stages[arm.version] = "experiment"
-    beside = Routing(routing.live, event.salt, event.arms)
-    return replace(
-        state,
-        routings={**state.routings, event.definition: beside},
-        experiments={**state.experiments, event.name: Experiment(event)},
-        stages=stages,
-    )
-
-
-def _without_experiment(state: Rollout, running: Experiment, event: ExperimentStopped) -> Rollout:
-    definition = running.started.definition
-    stages: dict[int, Stage] = {**state.stages}
-    for arm in running.started.arms:
-        stages[arm.version] = "retired"
-    return replace(
-        state,
-        routings={**state.routings, definition: Routing(state.routing(definition).live)},
-        experiments={**state.experiments, event.name: replace(running, stopped=event)},
-        stages=stages,
-    )
-
-
-def _is_held(state: Rollout, definition: int, event: StageChanged) -> bool:
-    """Whether a pin forbids the change."""
-    if definition not in state.pinned or event.by == "operator":
-        return False
-    return event.stage in ("live", "canary") or event.version == state.pinned[definition]
-
-
-def _definition_of(state: Rollout, version: int) -> int | None:
-    registered = state.versions.get(version)
-    return None if registered is None else registered.definition
-
-
-def _is_share(share: float | None) -> bool:
-    return share is not None and 0 < share <= 1
-
-
-def _without(shadows: dict[int, Positions], version: int) -> dict[int, Positions]:
-    return {v: since for v, since in shadows.items() if v != version}
