@@ -26,7 +26,7 @@ from serving.monitoring.drift import critical_value, psi
 from serving.rollout.declared import Guardrails
 from serving.rollout.sample_ratio import log_excess
 from serving.rollout.statistics import Estimate, figure, sequence
-from serving.rollout.sums import Arm, Comparison, latency_limit
+from serving.rollout.sums import Arm, Comparison, latency_bins, latency_limit
 
 ALPHA = 0.001
 """Probability at most of a false alarm of each guardrail."""
@@ -104,7 +104,7 @@ def _slow(name: str, arm: Arm, limit_ms: float) -> Reading | None:
     if p99 is None:
         return None
     # In favour of the version: a bin that the limit falls into counts as fast.
-    first = math.floor(4 * math.log2(max(limit_ms, 2**-0.25))) + 2
+    first = int(latency_bins(np.array([limit_ms]))[0]) + 1
     slow = int(arm.latency[first:].sum())
     return Reading(name, p99, limit_ms, log_excess(slow, n, 0.01) > -math.log(ALPHA))
 

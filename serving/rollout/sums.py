@@ -24,9 +24,9 @@ Ints = NDArray[np.int64]
 
 def latency_bins(latency_ms: Floats) -> Ints:
     """Return the bin of each latency."""
-    ms = np.maximum(latency_ms, 2**-0.25)
+    ms = np.maximum(latency_ms, 0.5)
     bins: Ints = np.floor(4 * np.log2(ms)).astype(np.int64) + 1
-    return np.minimum(bins, LATENCIES - 1)
+    return np.clip(bins, 0, LATENCIES - 1)
 
 
 def latency_limit(number: int) -> float:

@@ -155,7 +155,9 @@ def test_a_crash_after_the_append_does_not_repeat_it(bootstrap: str, tmp_path: P
     assert [(s.stage, s.share) for s in log.changes(2)] == [("canary", 0.05)]
 
 
-def test_what_another_worker_has_decided_is_not_decided_again(bootstrap: str, tmp_path: Path) -> None:
+def test_what_another_worker_has_decided_is_not_decided_again(
+    bootstrap: str, tmp_path: Path
+) -> None:
     log = RolloutLog.new(bootstrap, {1: 1.0, 2: 0.3})
     log.to_shadow(2)
     log.play(2 * STEP)
