@@ -94,11 +94,11 @@ class RequestLog:
         if self._producer is not None:
             self._thread.start()
 
-    def close(self) -> None:
+    def close(self, flush_s: float = FLUSH_S) -> None:
         """Send what waits, for a while, and stop."""
         if self._producer is None:
             return
-        self._producer.flush(FLUSH_S)
+        self._producer.flush(flush_s)
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
