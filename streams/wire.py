@@ -60,8 +60,9 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     ``label`` is the target of the task: 0 or 1, the number of the class, the value. ``source`` is
     the event's place, ``label_source`` the label's, ``features_partition`` and ``features_offset``
     those of the feature record in its definition's topic (over HTTP there is neither an event nor
-    a feature record). ``latency_ms`` is what passed from the event's producing to the answer.
-    ``groups`` are those that the definition declares. The other fields are the prediction's.
+    a feature record). ``latency_ms`` is what passed from the features' making to the answer
+    (over HTTP from the asking), None where that is not known. ``groups`` are those that the
+    definition declares. The other fields are the prediction's.
     """
 
     prediction_id: str

@@ -40,8 +40,15 @@ class _Source(msgspec.Struct, gc=False):
 
 
 class _Times(msgspec.Struct, gc=False):
-    event_ms: int
+    featurised_ms: int | None
     predicted_ms: int
+
+    @property
+    def latency_ms(self) -> int:
+        """From the features' making to the answer; none below 0 where two clocks differ."""
+        if self.featurised_ms is None:
+            return NONE
+        return max(0, self.predicted_ms - self.featurised_ms)
 
 
 class _Prediction(msgspec.Struct, gc=False):
@@ -104,7 +111,7 @@ class AnswerReader:
         told = [_prediction(value) for value in batch.values if value is not None]
         rows = self._rows(told, batch.partition)
         rows["event_time_ms"] = [each.event_time_ms for each in told]
-        rows["latency_ms"] = [each.times.predicted_ms - each.times.event_ms for each in told]
+        rows["latency_ms"] = [each.times.latency_ms for each in told]
         rows["source_partition"] = [each.source.partition for each in told]
         rows["source_offset"] = [each.source.offset for each in told]
         ids = list(map(_ID, told))
@@ -244,7 +251,7 @@ class OutcomeWriter:
             sources,
             _known(columns["features_offset"]),
             _known(columns["features_partition"]),
-            columns["latency_ms"],
+            _known(columns["latency_ms"]),
             *self._extra(rows["extra"]),
             self._grouped(matched.groups, texts),
         )

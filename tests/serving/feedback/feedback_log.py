@@ -66,7 +66,7 @@ class FeedbackLog:
                 definition=definition,
                 event_time_ms=event_ms(n),
                 source=Source(partition, n),
-                times=Times(event_ms(n), None, event_ms(n) + 7),
+                times=Times(event_ms(n), event_ms(n) + 3, event_ms(n) + 10),
                 spread=spread,
             )
             for n in numbers
