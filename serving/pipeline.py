@@ -7,7 +7,7 @@ from typing import Any, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.definition import Definition
-from serving.online.declared import Online
+from serving.online.declared import Online, check_network
 from serving.rollout.declared import RolloutPolicy
 from serving.spec import Monitor
 from streams.durations import seconds
@@ -103,6 +103,8 @@ class Pipeline:
         for definition in self.definitions:
             definition.check_against(self.events, self.labels)
             self._check_histories(definition)
+        if self.online is not None:
+            check_network(self.model.network)
         Targets(self.model.task, self.labels.target)  # refuses classes that no field can hold
         seconds(self.step)
         seconds(self.labels_within)

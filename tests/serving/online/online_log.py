@@ -175,8 +175,32 @@ def emit(
     cutoff_ms: int = CUTOFF_MS,
 ) -> None:
     """Append the feature records and the outcomes of n sales, numbered from ``first``."""
-    n = len(targets)
-    numbers = np.arange(first, first + n)
+    emit_features(bootstrap, pipeline, numeric, kinds, first, partition, cutoff_ms)
+    client = producer(bootstrap)
+    numbers = range(first, first + len(targets))
+    shops = [f"shop{i % 7}" for i in numbers]
+    for i, shop, target in zip(numbers, shops, targets.tolist(), strict=True):
+        client.produce(
+            pipeline.topics.outcomes,
+            msgspec.json.encode(outcome(i, shop, target, partition, stage, cutoff_ms)),
+            shop,
+            partition,
+            timestamp=cutoff_ms + i + 1,
+        )
+    assert client.flush(30) == 0
+
+
+def emit_features(
+    bootstrap: str,
+    pipeline: Pipeline,
+    numeric: NDArray[np.float64],
+    kinds: Sequence[str],
+    first: int = 0,
+    partition: int = 0,
+    cutoff_ms: int = CUTOFF_MS,
+) -> None:
+    """Append the feature records of n sales, numbered from ``first``."""
+    numbers = np.arange(first, first + len(numeric))
     shops = [f"shop{i % 7}" for i in numbers.tolist()]
     rows = FeatureRows(
         partition, [f"e{partition}-{i}" for i in numbers], shops, cutoff_ms + numbers, numbers,
@@ -186,15 +210,6 @@ def emit(
     client = producer(bootstrap)
     for value, shop in zip(codec.encode(rows), shops, strict=True):
         client.produce(pipeline.topics.features, value, shop, partition)
-    assert client.flush(30) == 0
-    for i, shop, target in zip(numbers.tolist(), shops, targets.tolist(), strict=True):
-        client.produce(
-            pipeline.topics.outcomes,
-            msgspec.json.encode(outcome(i, shop, target, partition, stage, cutoff_ms)),
-            shop,
-            partition,
-            timestamp=cutoff_ms + i + 1,
-        )
     assert client.flush(30) == 0
 
 
