@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from kappa.cli.context import Context
     from serving.http.options import ServeOptions
 
+SERVE = "serve"
+"""The name of the service's process among those of a pipeline."""
+
 
 def serve(
     pipeline: PipelineOption = DEFAULT_PIPELINE,

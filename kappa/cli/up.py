@@ -30,11 +30,21 @@ def up(
     outcomes: Annotated[
         bool, typer.Option(help="Join predictions with their labels, as outcomes.")
     ] = True,
+    http: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="Serve over HTTP too, on this port of 127.0.0.1."),
+    ] = None,
 ) -> None:
     """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
     from infra.roles import OUTCOMES, SKEW, check_role, roles_of
-    from infra.supervisor import Supervisor
+    from infra.supervisor import Supervisor, worker_command
+    from kappa.cli.serve import SERVE, serve_command
     from serving.definitions import definitions_to_run
+
+    def command(name: str) -> list[str]:
+        if name == SERVE and http is not None:
+            return serve_command(pipeline, http)
+        return worker_command(pipeline, name)
 
     with open_context(pipeline, starts=True) as context:
         declared, bootstrap = context.pipeline, context.bootstrap
@@ -45,10 +55,12 @@ def up(
             made = roles_of(declared, definitions_to_run(bootstrap, declared))
             if outcomes and OUTCOMES not in made:
                 made = (*made, OUTCOMES)
-            return (*made, SKEW) if skew else made
+            made = (*made, SKEW) if skew else made
+            return made if http is None else (*made, SERVE)
 
+        run = roles() if role is None else [*role, SERVE] if http is not None else role
         supervisor = Supervisor(
-            pipeline, declared.name, context.settings, bootstrap, role or roles()
+            pipeline, declared.name, context.settings, bootstrap, run, command=command
         )
         with supervisor:
             _watch(context, supervisor, None if role else roles)
