@@ -76,8 +76,8 @@ def _reached(compared: list[Compared], plan: Plan, days: float) -> bool:
     """Whether the primary metric has the entities, and the time, that were planned."""
     primary = [each for each in compared if each.metric == compared[0].metric]
     return all(
-        each.plain.control.n >= plan.control and each.plain.treatment.n >= plan.treatment
-        for each in primary
+        each.plain.control.n + each.plain.treatment.n >= plan.control + plan.treatment
+        for each in primary  # together: which arm an entity comes into is drawn
     ) and (plan.days is None or days >= plan.days)
 
 

@@ -42,7 +42,8 @@ class Metric:
     """One metric; ``text`` is how the command line names it.
 
     ``field`` is that of the label record which ``label.<field>`` names, ``higher`` whether more of
-    it is better.
+    it is better, ``is_share`` whether an entity's value is 0 or 1, or lies between, as a share of
+    its events.
     """
 
     text: str
@@ -50,11 +51,7 @@ class Metric:
     unit: Unit
     higher: bool
     field: str | None = None
-
-    @property
-    def is_share(self) -> bool:
-        """Whether an entity's value is 0 or 1, or lies between, as a share of its events."""
-        return self.unit == "ever" or (self.field is None and self.name in ("accuracy", "label"))
+    is_share: bool = False
 
 
 def metric_of(text: str, task: Task, label: type[msgspec.Struct]) -> Metric:
@@ -80,7 +77,9 @@ def metric_of(text: str, task: Task, label: type[msgspec.Struct]) -> Metric:
     if field is not None:
         _check_field(text, name, field, label)
     higher = _HIGHER.get(name, True) if better is None else better == "higher"
-    return Metric(text, name, unit or "entity", higher, field)
+    of_labels = name == "label" and isinstance(task, Binary)
+    is_share = unit == "ever" or (field is None and (name == "accuracy" or of_labels))
+    return Metric(text, name, unit or "entity", higher, field, is_share)
 
 
 def values_of(metric: Metric, task: Task, told: Sequence[Told], labels: Floats) -> Floats:

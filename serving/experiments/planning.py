@@ -160,6 +160,8 @@ def _days(sizes: Sizes, wish: Wish, readings: Readings | None) -> tuple[float | 
     if wish.days is not None:
         return wish.days, "duration as stated"
     if wish.rate is not None:
+        if not wish.rate > 0:
+            raise ConfigurationError(f"rate {wish.rate:g}: new entities per day, above 0")
         return days_for(sizes.total, wish.rate), f"{wish.rate:g} new entities per day"
     if readings is None or not len(readings.entities) or readings.days <= 0:
         return None, ""

@@ -71,7 +71,7 @@ def verdict_of(compared: list[Compared], sound: Soundness, reached: bool, plan: 
         return Verdict(
             "undecided",
             f"model {best.version} is better in {best.metric.text} and worse in "
-            f"{', '.join(harmed)}: weigh the one against the other, deploy with --force",
+            f"{', '.join(harmed)}: weigh the one against the other",
         )
     found = best.adjusted
     limits = found.fixed if reached else found.sequential

@@ -115,6 +115,7 @@ def test_what_can_not_be_started_is_told(log: ExperimentLog, declared: str) -> N
 
 def test_a_plan_without_outcomes_wants_the_figures(declared: str) -> None:
     assert "state --sigma" in refusal(declared, "plan", *PLAN[:4])
+    assert "above 0" in refusal(declared, "plan", *PLAN[:4], "--sigma", "1", "--rate", "0")
     asked = ("--baseline", "0.1", "--rate", "1000")
     planned = told(declared, "plan", "-m", "label", "--effect", ".2", "--relative", *asked)
     assert planned["method"] == "proportions, pooled"

@@ -29,7 +29,8 @@ def test_names() -> None:
     assert not metric_of("label.rebate:lower", Binary(), Sale).higher
     assert metric_of("label.returned/ever:lower", Binary(), Sale).is_share
     assert metric_of("label", Binary(), Sale).is_share
-    assert metric_of("label", Regression(), Sale).higher
+    of_numbers = metric_of("label", Regression(), Sale)
+    assert (of_numbers.higher, of_numbers.is_share) == (True, False)
 
 
 @pytest.mark.parametrize(
