@@ -18,14 +18,15 @@ from kappa.cli.experiment import experiment
 from kappa.cli.gc import gc
 from kappa.cli.history import history
 from kappa.cli.lab import lab
-from kappa.cli.models import models
 from kappa.cli.outcomes import outcomes
 from kappa.cli.plan import plan
 from kappa.cli.predict import predict
 from kappa.cli.predictions import predictions
 from kappa.cli.produce import produce
+from kappa.cli.promoting import models
 from kappa.cli.replay import replay
 from kappa.cli.retrain import retrain
+from kappa.cli.rollout import rollout
 from kappa.cli.schema import schema
 from kappa.cli.serve import serve
 from kappa.cli.train import train
@@ -48,6 +49,7 @@ for _command in (
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")
+app.add_typer(rollout, name="rollout")
 app.add_typer(plan, name="plan")
 app.add_typer(lab, name="lab")
 app.add_typer(experiment, name="experiment")

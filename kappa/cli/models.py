@@ -37,12 +37,22 @@ def list_models(pipeline: PipelineOption = DEFAULT_PIPELINE, as_json: JsonOption
     from rich.table import Table
 
     table = Table(title=f"Models of {context.pipeline.name}")
-    for name in ("version", "stage", "definition", "trained until", "examples", "from", "figures"):
+    for name in (
+        "version",
+        "stage",
+        "share",
+        "definition",
+        "trained until",
+        "examples",
+        "from",
+        "figures",
+    ):
         table.add_column(name, justify="right" if name in ("version", "examples") else "left")
     for told in found:
         table.add_row(
-            str(told["version"]), told["stage"], f"v{told['definition']}",
-            _time(context, told["cutoff_ms"]), f"{told['examples'] or 0:,}",
+            str(told["version"]), told["stage"] + (", pinned" if told["pinned"] else ""),
+            "" if told["share"] is None else f"{told['share']:.3g}", f"v{told['definition']}",
+            event_time(context, told["cutoff_ms"]), f"{told['examples'] or 0:,}",
             f"v{told['parent']}" if told["parent"] else "", _figures(told["metrics"]),
         )  # fmt: skip
     Console().print(table)
@@ -159,6 +169,8 @@ def _told(rollout: "Rollout", event: "Registered") -> dict[str, Any]:
     return {
         "version": event.version,
         "stage": _stage(rollout, event),
+        "share": _share(rollout, event),
+        "pinned": rollout.pinned.get(event.definition) == event.version,
         "definition": event.definition,
         "cutoff_ms": manifest.get("cutoff_ms"),
         "examples": (manifest.get("counts") or {}).get("examples"),
@@ -172,7 +184,13 @@ def _stage(rollout: "Rollout", event: "Registered") -> str:
         return "live"
     if rollout.lives.get(event.definition) == event.version:
         return f"live on v{event.definition}"
-    return "shadow" if event.version in rollout.shadows else "registered"
+    stage = rollout.stages.get(event.version)
+    return "registered" if stage is None else stage.replace("_", " ")
+
+
+def _share(rollout: "Rollout", event: "Registered") -> float | None:
+    arms = rollout.routing(event.definition).arms
+    return next((arm.share for arm in arms if arm.version == event.version), None)
 
 
 def _figures(metrics: dict[str, float]) -> str:
@@ -180,7 +198,8 @@ def _figures(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in list(shown.items())[:3])
 
 
-def _time(context: Context, time_ms: int | None) -> str:
+def event_time(context: Context, time_ms: int | None) -> str:
+    """Return a time of the log in the pipeline's time zone, for people."""
     from datetime import datetime
     from zoneinfo import ZoneInfo
 

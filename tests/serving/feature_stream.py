@@ -95,13 +95,16 @@ def emit(
     transactional_id: str | None = None,
     definition: Definition = DEFINITION,
     origins: list[tuple[int, int]] | None = None,
+    entities: list[str] | None = None,
 ) -> None:
     """Append the feature records of the events at ``sources``, in one transaction if it has an id.
 
     A transaction leaves a control record behind them. ``origins`` are where the events of a
-    re-keyed definition stand in the events topic.
+    re-keyed definition stand in the events topic, ``entities`` whose they are.
     """
     made = rows(partition, sources)
+    if entities is not None:
+        made = replace(made, entities=entities)
     if origins is not None:
         made = replace(
             made,
