@@ -7,7 +7,8 @@ in the requests' topic of an embedded broker. wrk asks (apt-get install wrk), on
 cores of the service, so its own work is in the figures. ``bare`` is a FastAPI endpoint
 under the same server that reads the body and answers two bytes; ``model`` is the model called in a
 loop without any server. ``entity`` asks by entity, ``given`` with given features; ``x64`` is rows
-per request, ``c16`` open connections; p50 to p99 in milliseconds.
+per request, ``c16`` open connections; p50 to p99 in milliseconds, ``cpu_us`` the server's processor
+time per request in microseconds, which a busy machine changes least.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -104,22 +106,28 @@ def measure(bootstrap: str, folder: Path, seconds: int) -> dict[str, float]:
         ("serve", [*served, "--no-access-log"], ROOT, "/readyz"),
         ("serve_access_log", served, ROOT, "/readyz"),
     ):
-        with running(command, cwd, bootstrap, folder, ready) as address:
+        with running(command, cwd, bootstrap, folder, ready) as (
+            address,
+            process,
+        ):
             kinds = ["given"] if name != "serve" else list(bodies)
             for kind in kinds:
                 script = lua(folder, bodies[kind])
-                wrk(address, script, 4, 1)  # warms up
+                wrk(address, process, script, 4, 1)  # warms up
                 for connections in CONNECTIONS if name == "serve" else (1, 64):
                     if kind.endswith("x64") and connections == 64:
                         continue
                     point = f"{name}_{kind}_c{connections}"
-                    for key, value in wrk(address, script, connections, seconds).items():
+                    for key, value in wrk(address, process, script, connections, seconds).items():
                         figures[f"{point}_{key}"] = value
     return figures
 
 
-def wrk(address: str, script: Path, connections: int, seconds: int) -> dict[str, float]:
-    """Return requests/s and percentiles of one point; an answer other than 200 ends it all."""
+def wrk(
+    address: str, process: psutil.Process, script: Path, connections: int, seconds: int
+) -> dict[str, float]:
+    """Return the figures of one point; an answer other than 200 ends it all."""
+    before = process.cpu_times()
     done = subprocess.run(
         [str(WRK), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script),
          f"{address}/v1/predict"],
@@ -128,8 +136,11 @@ def wrk(address: str, script: Path, connections: int, seconds: int) -> dict[str,
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         sys.exit(done.stdout)
     (rate,) = re.findall(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    (requests,) = re.findall(r"(\d+) requests in", done.stdout)
+    now = process.cpu_times()
+    cpu_s = now.user + now.system - before.user - before.system
     found = {f"p{p}": float(v) * IN_MS[unit] for p, v, unit in LATENCY.findall(done.stdout)}
-    return {"per_s": float(rate), **found}
+    return {"per_s": float(rate), **found, "cpu_us": 1e6 * cpu_s / max(int(requests), 1)}
 
 
 def lua(folder: Path, bodies: list[str]) -> Path:
@@ -247,8 +258,10 @@ def batches(rows: Any) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def running(command: list[str], cwd: Path, bootstrap: str, home: Path, ready: str) -> Iterator[str]:
-    """Run a server on a free port; yield its address once it answers."""
+def running(
+    command: list[str], cwd: Path, bootstrap: str, home: Path, ready: str
+) -> Iterator[tuple[str, psutil.Process]]:
+    """Run a server on a free port; yield its address and process once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -267,7 +280,7 @@ def running(command: list[str], cwd: Path, bootstrap: str, home: Path, ready: st
                 if process.poll() is not None or time.monotonic() > deadline:
                     sys.exit((home / "server.log").read_text())
                 time.sleep(0.1)
-        yield address
+        yield address, psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
