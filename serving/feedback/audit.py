@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.engine.identities import hashes
-from serving.feedback.records import AnswerReader
+from serving.feedback.records import AnswerReader, outcome_key
 from serving.feedback.tail import outcomes_of
 from serving.monitoring.label_records import LabelCodec
 from serving.pipeline import Pipeline
 from streams.durations import seconds
 from streams.positions import PositionReader
 from streams.replay import offset_bounds, read_ranges
+from streams.wire import Stage
 
 Ints = NDArray[np.int64]
 _NOTHING = np.empty(0, np.int64)
@@ -59,9 +60,9 @@ class OutcomeAudit:
 
 @dataclass(frozen=True)
 class _Answers:
-    """Hashes of ids and of events, times, and whether an outcome is demanded; all (n,)."""
+    """Hashes of keys and of events, times, and whether an outcome is demanded; all (n,)."""
 
-    ids: Ints
+    keys: Ints
     events: Ints
     times_ms: Ints
     demanded: NDArray[np.bool_]
@@ -87,11 +88,11 @@ def audit_outcomes(bootstrap: str, pipeline: Pipeline) -> OutcomeAudit | None:
     in_time = _in_time(answers, *_labels(bootstrap, pipeline, committed), pipeline)
     ranges = offset_bounds(bootstrap, topics.outcomes, pipeline.events.partitions)
     batches = map(outcomes_of, read_ranges(bootstrap, topics.outcomes, ranges))
-    parts = [hashes([outcome.prediction_id for outcome in found]) for found in batches]
+    parts = [hashes([outcome_key(o.prediction_id, o.stage) for o in found]) for found in batches]
     written, times = np.unique(np.concatenate([_NOTHING, *parts]), return_counts=True)
     surely, perhaps = in_time
-    due = answers.ids[surely & answers.demanded]
-    foreign = np.setdiff1d(written, answers.ids[perhaps])
+    due = answers.keys[surely & answers.demanded]
+    foreign = np.setdiff1d(written, answers.keys[perhaps])
     return OutcomeAudit(
         int(times.sum()),
         len(np.setdiff1d(due, written)),
@@ -115,7 +116,7 @@ def _answers(
         for batch in read_ranges(bootstrap, topic, bounds):
             found = decode(batch)
             rows = found.rows
-            ids.append(hashes([_id(value) for value in batch.values if value is not None]))
+            ids.append(hashes([_key(value) for value in batch.values if value is not None]))
             events.append(hashes(found.event_ids))
             times.append(rows["event_time_ms"])
             read_to = committed.get(topic, {}).get(batch.partition, 0)
@@ -168,13 +169,14 @@ def _in_time(
 
 
 class _Id(msgspec.Struct, gc=False):
-    prediction_id: str | None = None
-    request_id: str | None = None
+    stage: Stage
+    prediction_id: str = ""
+    request_id: str = ""
 
 
 _decode_id = msgspec.json.Decoder(_Id).decode
 
 
-def _id(value: bytes) -> str:
+def _key(value: bytes) -> str:
     found = _decode_id(value)
-    return found.prediction_id or found.request_id or ""
+    return outcome_key(found.prediction_id or found.request_id, found.stage)

@@ -139,11 +139,14 @@ class Joining:
         self.counts.duplicates += len(event_ids) - len(rows)
         self._touched.append(numbers[np.sort(rows)])
 
-    def add_groups(self, event_ids: Sequence[str], fields: Sequence[int], codes: Ints) -> None:
+    def add_groups(
+        self, event_ids: Sequence[str], times_ms: Ints, fields: Sequence[int], codes: Ints
+    ) -> None:
         """Take the codes (n, len(fields)) of group fields of events; repeats change nothing."""
         if not len(event_ids):
             return
         numbers = self._numbers(event_ids)
+        np.maximum.at(self._events["time_ms"], numbers, times_ms)
         for i, field in enumerate(fields):
             self._events["groups"][numbers, field] = codes[:, i]
         self._touched.append(numbers)

@@ -187,17 +187,29 @@ class GroupReader:
             gc=False,
         )
         record = msgspec.defstruct(
-            "FeatureRecord", [("event_id", str), ("groups", groups)], gc=False
+            "FeatureRecord",
+            [("event_id", str), ("event_time_ms", int), ("groups", groups)],
+            gc=False,
         )
         self._decode = msgspec.json.Decoder(record).decode
         self._columns = [attrgetter(f"groups.{name}") for name in names]
 
-    def decode(self, batch: LogBatch) -> tuple[list[str], list[list[str]]]:
-        """Return the event ids (n,) and a list of n texts per field."""
+    def decode(self, batch: LogBatch) -> tuple[list[str], NDArray[np.int64], list[list[str]]]:
+        """Return the event ids (n,), the event times (n,), and a list of n texts per field."""
         decode = self._decode
         records: list[Any] = [decode(value) for value in batch.values if value is not None]
         ids = [record.event_id for record in records]
-        return ids, [list(map(column, records)) for column in self._columns]
+        times_ms = np.array([record.event_time_ms for record in records], np.int64)
+        return ids, times_ms, [list(map(column, records)) for column in self._columns]
+
+
+def outcome_key(prediction_id: str, stage: Stage) -> str:
+    """Return a prediction's id, told apart where its version answered in shadow too.
+
+    >>> outcome_key("p.features.v1-0-7-v2", "shadow")
+    'p.features.v1-0-7-v2/shadow'
+    """
+    return f"{prediction_id}/shadow" if stage == "shadow" else prediction_id
 
 
 class OutcomeWriter:
@@ -257,10 +269,12 @@ class OutcomeWriter:
         )
         return list(map(_encode, outcomes)), ids
 
-    def ids(self, matched: Matched) -> list[str]:
-        """Return the prediction ids."""
+    def keys(self, matched: Matched) -> list[str]:
+        """Return what no other outcome has: see :func:`outcome_key`."""
         names = ("definition", "features_partition", "features_offset", "version")
-        return self._ids(matched, {name: matched.rows[name].tolist() for name in names})
+        ids = self._ids(matched, {name: matched.rows[name].tolist() for name in names})
+        stages = map(STAGES.__getitem__, matched.rows["stage"].tolist())
+        return list(map(outcome_key, ids, stages))
 
     def _ids(self, matched: Matched, columns: Mapping[str, list[int]]) -> list[str]:
         start = f"{self._name}.features.v"

@@ -61,8 +61,8 @@ class OutcomeState:
             self._note(batch, answered.rows["event_time_ms"])
         elif batch.topic in self._groups:
             reader, fields = self._groups[batch.topic]
-            event_ids, columns = reader.decode(batch)
-            self.joining.add_groups(event_ids, fields, self._coded(columns))
+            event_ids, times_ms, columns = reader.decode(batch)
+            self.joining.add_groups(event_ids, times_ms, fields, self._coded(columns))
         else:
             rows, dead = self._labels.decode(batch)
             self.joining.counts.unusable += len(dead)

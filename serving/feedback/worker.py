@@ -135,7 +135,7 @@ class OutcomesWorker:
             ends.close()
         places = {(topic, p): end for topic, by in found.items() for p, end in by.items()}
         for matched in self._fold({}, places):
-            self._publish(matched.only(~written.has(self._writer.ids(matched))))
+            self._publish(matched.only(~written.has(self._writer.keys(matched))))
         self._commit_positions(places)
         return places
 

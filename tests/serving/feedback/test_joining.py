@@ -120,12 +120,23 @@ def test_groups_are_those_of_the_answers_definition() -> None:
     joining.add_answers(answers([1], version=2, definition=2))
     label(joining, [1], [HOUR])
     assert joining.take().rows["version"].tolist() == [1]
-    joining.add_groups(["e1"], [0], np.array([[5]]))
+    joining.add_groups(["e1"], np.array([HOUR]), [0], np.array([[5]]))
     assert len(joining.take()) == 0
-    joining.add_groups(["e1"], [1], np.array([[6]]))
+    joining.add_groups(["e1"], np.array([HOUR]), [1], np.array([[6]]))
     matched = joining.take()
     assert matched.rows["version"].tolist() == [2]
     assert matched.groups.tolist() == [[NONE, 6]]
+
+
+def test_groups_stay_until_the_answer_comes() -> None:
+    """Of an event that has been featurised and not answered yet, nothing is let go."""
+    joining = Joining(24 * HOUR, groups=1, needs={1: [0]})
+    joining.add_groups(["e10"], np.array([10 * HOUR]), [0], np.array([[5]]))
+    joining.take()
+    assert joining.expire(10 * HOUR)
+    joining.add_answers(answers([10]))
+    label(joining, [10], [11 * HOUR])
+    assert joining.take().groups.tolist() == [[5]]
 
 
 def test_texts_are_found_again_by_their_numbers() -> None:

@@ -165,6 +165,7 @@ def test_through_crashes_each_has_one_outcome(
     work = [
         *((log.predict, (range(n, n + 20), 1)) for n in range(0, 200, 20)),
         *((log.predict, (range(n, n + 20), 2)) for n in range(0, 200, 20)),
+        *((log.predict, (range(n, n + 20), 2, "shadow")) for n in range(0, 200, 20)),
         *((log.label, (range(n, n + 20), n // 20 % 2)) for n in range(0, 200, 20)),
     ]
     seeded.shuffle(work)
@@ -178,15 +179,16 @@ def test_through_crashes_each_has_one_outcome(
             worker = log.worker(tmp_path)
     with closing(worker):
         log.drain(worker)
-    assert told(log.outcomes()) == sorted((f"e0-{n}", v) for n in range(200) for v in (1, 2))
-    assert log.account().counts.matched == 400
+    assert told(log.outcomes()) == sorted((f"e0-{n}", v) for n in range(200) for v in (1, 2, 2))
+    assert len({(o.prediction_id, o.stage) for o in log.outcomes()}) == 600
+    assert log.account().counts.matched == 600
     audit = audit_outcomes(log.bootstrap, log.pipeline)
-    assert audit == OutcomeAudit(400, 0, 0, 0)
+    assert audit == OutcomeAudit(600, 0, 0, 0)
     # The audit would notice.
     one, *_ = log.outcomes()
     strange = msgspec.structs.replace(one, prediction_id="strange")
     log.produce(log.pipeline.topics.outcomes, 0, list(map(msgspec.json.encode, (one, strange))))
-    assert audit_outcomes(log.bootstrap, log.pipeline) == OutcomeAudit(402, 0, 1, 1)
+    assert audit_outcomes(log.bootstrap, log.pipeline) == OutcomeAudit(602, 0, 1, 1)
 
 
 def test_the_audit_misses_what_has_no_outcome(log: FeedbackLog, tmp_path: Path) -> None:
@@ -223,6 +225,7 @@ def test_killed_in_a_transaction_and_after_it(log: FeedbackLog, tmp_path: Path) 
 def test_lost_positions_are_found_again_in_the_outcomes(log: FeedbackLog, tmp_path: Path) -> None:
     """A broker forgets an idle group: what is written is not written again, the rest is."""
     log.predict(range(50))
+    log.predict(range(20, 50), stage="shadow")  # by the same version: of the same id
     log.label(range(30))
     with closing(log.worker(tmp_path)) as worker:
         log.drain(worker)
@@ -234,7 +237,8 @@ def test_lost_positions_are_found_again_in_the_outcomes(log: FeedbackLog, tmp_pa
     with closing(log.worker(tmp_path)) as worker:
         log.label(range(40, 50))
         log.drain(worker)
-    assert Counter(told(log.outcomes())) == Counter((f"e0-{n}", 1) for n in range(50))
+    times = Counter(told(log.outcomes()))
+    assert times == {(f"e0-{n}", 1): 1 + (n >= 20) for n in range(50)}
 
 
 def test_a_second_worker_ends_the_first(log: FeedbackLog, tmp_path: Path) -> None:
