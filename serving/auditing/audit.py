@@ -2,24 +2,25 @@
 
 Events are counted where they stand: each offset of the events topic must be answered by exactly
 one committed prediction or be a dead letter. So a loss and a double can't cancel each other. Which
-definition answered which offsets must be what the control log says (:mod:`streams.cutover`).
+definition answered which offsets must be what the control log says (:mod:`streams.cutover`), and
+which model each entity there (:mod:`streams.routed`).
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.auditing.answer_log import read_answers
 from serving.auditing.dead_letter_log import read_dead_letters
 from streams.control import ControlFollower, decode_model_events
-from streams.cutover import Cutovers
 from streams.replay import offset_bounds, read_ranges
 from streams.rollout import Rollout
+from streams.routed import Routed
 from streams.topics import Topics
-from streams.wire import Source
+from streams.wire import ModelEvent
 
 Offsets = NDArray[np.int64]
 _SHOWN = 3
@@ -41,7 +42,8 @@ class PartitionAudit:
 
     ``lost``: neither predicted nor dead. ``doubled``: predicted more than once. ``both``:
     predicted and dead. ``orphans``: predicted, but no such event exists. ``misplaced``: answered by
-    another definition than the control log says. ``answered_by`` is in the order of offsets.
+    another definition than the control log says, ``other_model``: by another model version.
+    ``answered_by`` is in the order of offsets.
     """
 
     partition: int
@@ -53,12 +55,14 @@ class PartitionAudit:
     both: list[int]
     orphans: list[int]
     misplaced: list[int] = field(default_factory=list)
+    other_model: list[int] = field(default_factory=list)
     answered_by: list[AnsweredBy] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether the partition adds up."""
-        return not (self.lost or self.doubled or self.both or self.orphans or self.misplaced)
+        wrong = self.misplaced or self.other_model
+        return not (self.lost or self.doubled or self.both or self.orphans or wrong)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Audit:
                     "both": len(p.both),
                     "orphans": len(p.orphans),
                     "misplaced": len(p.misplaced),
+                    "other_model": len(p.other_model),
                     "answered_by": [asdict(stretch) for stretch in p.answered_by],
                 }
                 for p in self.partitions
@@ -129,6 +134,7 @@ def audit_partition(
     dead: Offsets,
     definitions: Offsets | None = None,
     due: Offsets | None = None,
+    other_model: Offsets | None = None,
 ) -> PartitionAudit:
     """Return the account of one partition.
 
@@ -139,6 +145,7 @@ def audit_partition(
         dead: offsets of the dead letters, each once.
         definitions: which definition gave each prediction.
         due: which should have, by the control log.
+        other_model: offsets that another model answered than the control log says.
     """
     told = definitions is not None and due is not None
     once, times = np.unique(answered, return_counts=True)
@@ -152,6 +159,7 @@ def audit_partition(
         both=np.intersect1d(once, dead).tolist(),
         orphans=np.setdiff1d(once, events).tolist(),
         misplaced=np.unique(answered[definitions != due]).tolist() if told else [],
+        other_model=[] if other_model is None else np.unique(other_model).tolist(),
         answered_by=[] if definitions is None else answered_by(answered, definitions),
     )
 
@@ -189,8 +197,12 @@ def run_audit(bootstrap: str, topics: Topics, partitions: int) -> Audit:
     ranges = offset_bounds(bootstrap, topics.events, partitions)
     events = _event_offsets(bootstrap, topics.events, ranges)
     dead = read_dead_letters(bootstrap, topics.events)
-    answered, definitions, event_ids = _answers(bootstrap, topics.predictions, partitions, ranges)
-    cutovers = _cutovers(bootstrap, topics)
+    ends = offset_bounds(bootstrap, topics.predictions, partitions)
+    # After the ends: what was said of an answer is committed with it.
+    log = _control_log(bootstrap, topics)
+    cutovers = Rollout().apply_all(log).cutovers
+    found_answers = read_answers(bootstrap, topics, ends, ranges, Routed.of(log))
+    answered, definitions = found_answers.offsets, found_answers.definitions
     nothing = np.empty(0, np.int64)
     accounts, distinct = [], 0
     for partition in sorted(answered):
@@ -202,8 +214,9 @@ def run_audit(bootstrap: str, topics: Topics, partitions: int) -> Audit:
         offsets, by = answered[partition], definitions[partition]
         here = np.full(len(offsets), partition)
         due = cutovers.definitions_at(here, offsets, topics.definition)
-        accounts.append(audit_partition(partition, found, offsets, dead_here, by, due))
-    return Audit(accounts, repeated(event_ids), len(dead.offsets) - distinct)
+        other = found_answers.other_model.get(partition, nothing)
+        accounts.append(audit_partition(partition, found, offsets, dead_here, by, due, other))
+    return Audit(accounts, repeated(found_answers.event_ids), len(dead.offsets) - distinct)
 
 
 def _event_offsets(
@@ -215,44 +228,12 @@ def _event_offsets(
     return {p: np.concatenate([np.empty(0, np.int64), *parts]) for p, parts in found.items()}
 
 
-def _cutovers(bootstrap: str, topics: Topics) -> Cutovers:
+def _control_log(bootstrap: str, topics: Topics) -> list[ModelEvent]:
     follower = ControlFollower(bootstrap, topics.models)
     try:
-        return Rollout().apply_all(decode_model_events(follower.catch_up())).cutovers
+        return decode_model_events(follower.catch_up(with_open=True))
     finally:
         follower.close()
-
-
-class _Answer(msgspec.Struct, gc=False):
-    event_id: str
-    source: Source
-    definition: int
-
-
-def _answers(
-    bootstrap: str, topic: str, partitions: int, events: Mapping[int, tuple[int, int]]
-) -> tuple[dict[int, Offsets], dict[int, Offsets], list[str]]:
-    """Return the source offsets per partition of the events, the definitions that answered them,
-    and all event ids answered.
-
-    Answers to events that came after the ends in ``events`` are left out.
-    """
-    decode = msgspec.json.Decoder(_Answer).decode
-    found: dict[int, list[int]] = {partition: [] for partition in events}
-    by: dict[int, list[int]] = {partition: [] for partition in events}
-    event_ids: list[str] = []
-    for batch in read_ranges(bootstrap, topic, offset_bounds(bootstrap, topic, partitions)):
-        for answer in map(decode, filter(None, batch.values)):
-            source = answer.source
-            if source.partition not in events or source.offset < events[source.partition][1]:
-                found.setdefault(source.partition, []).append(source.offset)
-                by.setdefault(source.partition, []).append(answer.definition)
-                event_ids.append(answer.event_id)
-    return _arrays(found), _arrays(by), event_ids
-
-
-def _arrays(lists: Mapping[int, list[int]]) -> dict[int, Offsets]:
-    return {partition: np.array(numbers, dtype=np.int64) for partition, numbers in lists.items()}
 
 
 def _lines(audit: Audit) -> list[str]:
@@ -269,6 +250,7 @@ def _lines(audit: Audit) -> list[str]:
             (p.both, "both predicted and a dead letter"),
             (p.orphans, "predicted, but not in the events topic"),
             (p.misplaced, "answered by another definition than the control log says"),
+            (p.other_model, "answered by another model than the control log says"),
         )
         lines += [
             f"partition {p.partition}: {len(offsets):,} events {what}, offsets {_some(offsets)}"

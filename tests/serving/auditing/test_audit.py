@@ -134,7 +134,7 @@ class _Pipeline:
 
 def _prediction(partition: int, offset: int) -> Prediction:
     return Prediction(
-        prediction_id=uuid4().hex,
+        prediction_id=f"f-{partition}-{offset}-v0",
         event_id=f"{partition}-{offset}",
         entity="k",
         score=0.5,
