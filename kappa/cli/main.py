@@ -29,6 +29,7 @@ from kappa.cli.retrain import retrain
 from kappa.cli.rollout import rollout
 from kappa.cli.schema import schema
 from kappa.cli.serve import serve
+from kappa.cli.shadow import shadow
 from kappa.cli.train import train
 from kappa.cli.tune import tune
 from kappa.cli.up import up
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 for _command in (
     demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predict,
-    predictions, outcomes, alerts, audit, schema, doctor, worker, serve, dataset,
+    predictions, outcomes, shadow, alerts, audit, schema, doctor, worker, serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")
