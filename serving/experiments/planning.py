@@ -66,7 +66,7 @@ class Plan:
     @property
     def aim(self) -> Aim:
         """What each comparison is to find: of every treatment in every metric."""
-        return Aim(self.effect, self.alpha, self.power, self.treatments * len(self.metrics))
+        return Aim(self.effect, self.alpha, self.power, self.treatments, len(self.metrics))
 
     @property
     def total(self) -> int:
@@ -102,7 +102,7 @@ def plan_of(metrics: list[Metric], wish: Wish, readings: Readings | None) -> Pla
     primary = metrics[0]
     baseline, sigma, told = _figures(primary, wish, readings)
     effect = absolute(wish.effect, baseline, wish.relative)
-    aim = Aim(effect, wish.alpha, wish.power, wish.treatments * len(metrics))
+    aim = Aim(effect, wish.alpha, wish.power, wish.treatments, len(metrics))
     if sigma is not None:
         sizes, method = for_means(aim, sigma, wish.share), "means"
     elif baseline is not None and primary.is_share:

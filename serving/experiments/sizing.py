@@ -27,7 +27,7 @@ from streams.errors import ConfigurationError
 @dataclass(frozen=True, slots=True)
 class Aim:
     """What is to be found: a difference of ``effect`` (absolute) at level ``alpha``, with
-    probability ``power``, in each of ``comparisons`` with the control.
+    probability ``power``, in each of ``metrics`` of each of ``treatments``.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -36,7 +36,8 @@ class Aim:
     effect: float
     alpha: float = 0.05
     power: float = 0.8
-    comparisons: int = 1
+    treatments: int = 1
+    metrics: int = 1
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -49,8 +50,15 @@ class Aim:
                 f"alpha {self.alpha} and power {self.power}: 0 < alpha < power < 1, for example "
                 ".05 and .8"
             )
-        if self.comparisons < 1:
-            raise ConfigurationError(f"{self.comparisons} treatments: at least 1")
+        if self.treatments < 1 or self.metrics < 1:
+            raise ConfigurationError(
+                f"{self.treatments} treatments and {self.metrics} metrics: at least 1 each"
+            )
+
+    @property
+    def comparisons(self) -> int:
+        """How many tests are made; the level is shared out among them."""
+        return self.treatments * self.metrics
 
     @property
     def level(self) -> float:
@@ -116,9 +124,9 @@ def for_means(aim: Aim, sigma: float, share: float | None = None) -> Sizes:
         raise ConfigurationError(
             f"standard deviation {sigma}: above 0; all entities alike can't be compared"
         )
-    treated, control = shares(aim.comparisons, share)
+    treated, control = shares(aim.treatments, share)
     total = sigma**2 * (1 / treated + 1 / control) / aim.variance
-    return Sizes(total * control, total * treated, aim.comparisons)
+    return Sizes(total * control, total * treated, aim.treatments)
 
 
 def for_proportions(
@@ -139,7 +147,7 @@ def for_proportions(
             f"a share of {baseline:g} that becomes {other:g}: both must lie between 0 and 1; "
             "state another --effect or --baseline"
         )
-    treated, control = shares(aim.comparisons, share)
+    treated, control = shares(aim.treatments, share)
     own = other * (1 - other) / treated + baseline * (1 - baseline) / control
     null = own
     if pooled:
@@ -147,7 +155,7 @@ def for_proportions(
         null = mean * (1 - mean) * (1 / treated + 1 / control)
     spread = _z(aim.level / 2) * math.sqrt(null) + _z(1 - aim.power) * math.sqrt(own)
     total = (spread / aim.effect) ** 2
-    return Sizes(total * control, total * treated, aim.comparisons)
+    return Sizes(total * control, total * treated, aim.treatments)
 
 
 def shares(treatments: int, share: float | None) -> tuple[float, float]:

@@ -51,7 +51,7 @@ def soundness_of(readings: Readings) -> Soundness:
     means = [_counted(own) for own in rows if len(own)]
     uneven = []
     if len(means) == len(rows):
-        strict = Aim(_typical(means[0].mean), alpha=ALPHA, comparisons=len(routing.arms))
+        strict = Aim(_typical(means[0].mean), alpha=ALPHA, treatments=len(routing.arms))
         for arm, found in zip(routing.arms, means[1:], strict=True):
             limits = sequential(difference(found, means[0]), strict)
             if limits.low > 0 or limits.high < 0:

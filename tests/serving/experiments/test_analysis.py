@@ -1,5 +1,7 @@
 """The tests of an experiment against scipy and statsmodels, and by seeded simulation."""
 
+import math
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -8,9 +10,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from serving.experiments.analysis import chi_squared_of, compare, cuped, holm
+from serving.experiments.analysis import chi_squared_of, compare, cuped, holm, sequential
 from serving.experiments.metrics import of_entities
 from serving.experiments.sizing import Aim
+from serving.rollout.statistics import Estimate, multiplier
 
 Floats = NDArray[np.float64]
 AIM = Aim(effect=0.2)
@@ -117,6 +120,19 @@ def test_empty_arms_say_nothing() -> None:
     assert found.p == 1.0
     assert np.isinf(found.sequential.low)
     assert found.to_json()["fixed"] == [None, None]
+
+
+def test_the_sequential_interval_is_tightest_where_the_plan_wants() -> None:
+    def width(effect: float) -> float:
+        aim = Aim(effect)
+        planned = Estimate(0.0, math.sqrt(Aim(0.2).variance), 800, 800.0, 1e6)
+        limits = sequential(planned, aim)
+        return limits.high / planned.error
+
+    at_plan = width(0.2)
+    assert at_plan == min(width(0.2 * times) for times in (0.1, 0.5, 0.9, 1.0, 1.1, 2.0, 10.0))
+    assert at_plan == pytest.approx(multiplier(1.0, 1.0, 0.05), rel=1e-3)
+    assert 2.5 < at_plan < 3.2, "against 1.96 of an interval that holds once"
 
 
 def drawn(draws: np.random.Generator, shift: float) -> tuple[list[Floats], list[Floats]]:

@@ -67,10 +67,12 @@ def test_of_proportions_the_chi_squared_test_has_the_power() -> None:
 
 
 def test_several_arms_are_each_compared_at_a_stricter_level() -> None:
-    three = for_means(Aim(0.1, comparisons=3), 1.0)
+    three = for_means(Aim(0.1, treatments=3), 1.0)
     assert three.treatment == pytest.approx(for_means(Aim(0.1, alpha=0.05 / 3), 1.0).treatment)
     assert three.total == 4 * math.ceil(three.treatment)
     assert shares(3, None) == (0.25, 0.25)
+    metrics = for_means(Aim(0.1, treatments=1, metrics=3), 1.0, share=0.5)
+    assert metrics.total == 2 * math.ceil(three.treatment), "three metrics are no three arms"
 
 
 def test_what_can_be_found_is_the_inverse_of_the_size() -> None:
@@ -99,6 +101,6 @@ def test_what_can_not_be_planned_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"becomes 1\.02"):
         for_proportions(Aim(0.02), 1.0)
     with pytest.raises(ConfigurationError, match="leaves the control"):
-        for_means(Aim(0.1, comparisons=2), 1.0, share=0.5)
+        for_means(Aim(0.1, treatments=2), 1.0, share=0.5)
     with pytest.raises(ConfigurationError, match="all entities alike"):
         for_means(Aim(0.1), 0.0)
