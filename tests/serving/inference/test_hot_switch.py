@@ -16,6 +16,8 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from benchmarks.breaking.stream import PARTITIONS, FeatureLog, registered, score_of
 from serving.auditing.deliveries import check, read
@@ -71,13 +73,13 @@ def test_every_answer_under_load_is_by_the_version_that_the_log_says(
     with working(bootstrap, topics, tmp_path, "w0", ""), streaming(log) as stop:
         with working(bootstrap, topics, tmp_path, "w1", "die@before-commit:20") as killed:
             for change in CHANGES[:7]:
-                make(changes, change)
+                make(bootstrap, topics, changes, log, change)
             assert killed.wait(60) == -signal.SIGKILL
         with working(bootstrap, topics, tmp_path, "w1", ""):
             for change in CHANGES[7:]:
-                make(changes, change)
+                make(bootstrap, topics, changes, log, change)
             stop()
-            wait_drained(bootstrap, topics)
+            wait_answered(bootstrap, topics, log.ends)
     changes.close()
     seen = read(bootstrap, topics.predictions, PARTITIONS)
     found = check(seen, {p: (0, end) for p, end in log.ends.items()})
@@ -97,14 +99,30 @@ def working(
         str(MAX_BATCH), "yes", faults, str(folder / "journal"), "none",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before = members(bootstrap, topics)
     process = subprocess.Popen(command, cwd=folder, env=environment)
     try:
+        deadline = time.monotonic() + 90
+        while not members(bootstrap, topics) - before:
+            assert time.monotonic() < deadline, f"{worker} gets no partitions"
+            time.sleep(0.1)
         yield process
         process.terminate()
         assert process.wait(30) == (-signal.SIGKILL if faults else 0)
     finally:
         process.kill()
         process.wait()
+
+
+def members(bootstrap: str, topics: Topics) -> set[str]:
+    """Return the ids of the group's members that have partitions."""
+    group, admin = topics.group("inference"), AdminClient({"bootstrap.servers": bootstrap})
+    described = admin.describe_consumer_groups([group])
+    try:
+        found = described[group].result(60).members
+    except KafkaException:  # nobody was a member yet
+        return set()
+    return {m.member_id for m in found if m.assignment.topic_partitions}
 
 
 @contextmanager
@@ -134,25 +152,30 @@ def streaming(log: FeatureLog) -> Iterator[Callable[[], None]]:
         stop()
 
 
-def make(changes: Changes, change: StageChanged) -> None:
-    """Change who answers, and wait until all partitions are answered so."""
+def make(
+    bootstrap: str, topics: Topics, changes: Changes, log: FeatureLog, change: StageChanged
+) -> None:
+    """Change who answers; wait until it is in force and what was emitted by then is answered."""
     assert changes.decide(lambda _: change) is not None
     deadline = time.monotonic() + 60
     while True:
         rollout = changes.poll(0.05)
         if all(rollout.in_force.get((1, p)) == rollout.routing(1) for p in range(PARTITIONS)):
-            return
+            break
         assert time.monotonic() < deadline, f"{change} is not in force: {rollout.in_force}"
+    wait_answered(bootstrap, topics, dict(log.ends))
 
 
-def wait_drained(bootstrap: str, topics: Topics) -> None:
+def wait_answered(bootstrap: str, topics: Topics, ends: dict[int, int]) -> None:
+    """Wait until the group has committed up to these offsets of the features topic."""
     reader = PositionReader(bootstrap)
     deadline = time.monotonic() + 60
     try:
-        while lag := reader.lag(topics.group("inference"), {topics.features: PARTITIONS}):
-            if not lag[topics.features]:
+        while True:
+            at = reader.committed(topics.group("inference")).get(topics.features, {})
+            if all(at.get(partition, 0) >= end for partition, end in ends.items()):
                 return
-            assert time.monotonic() < deadline, f"lag {lag} after 60 s"
+            assert time.monotonic() < deadline, f"answered up to {at}, not {ends}, after 60 s"
             time.sleep(0.02)
     finally:
         reader.close()
