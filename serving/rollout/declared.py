@@ -19,7 +19,8 @@ class Guardrails:
         latency_ms: 99 % of the canary's answers within so many milliseconds.
         failures: share of answers that can't be scored (no number, classes missing) above the live
             version's.
-        psi: population stability index of the scores against the live version's.
+        psi: population stability index of the scores against the live version's. Off by default,
+            since a better model has other scores; it never rolls back one whose metric is better.
         calibration: |mean score − mean label| above the live version's.
         fairness: the largest difference of the metric between two values of a declared group,
             above the live version's, in units of the metric.
@@ -28,7 +29,7 @@ class Guardrails:
     latency_ratio: float | None = 2.0
     latency_ms: float | None = None
     failures: float | None = 0.001
-    psi: float | None = 0.5
+    psi: float | None = None
     calibration: float | None = 0.05
     fairness: float | None = 0.05
 

@@ -4,7 +4,7 @@
 failures       the share of answers that can't be scored, above the live one's by the limit: a
                likelihood ratio that holds at all times (:func:`sample_ratio.log_excess`)
 latency_ms,    the share of answers slower than the limit, or than ratio × the live version's
-latency_ratio  p99, above 1 %: the same
+latency_ratio  p99, above 1 % and above twice the live version's share: the same
 psi            the PSI above the limit plus what chance adds in the mean, (B − 1)(1/n + 1/m), and
                above what it exceeds with probability α (:mod:`serving.monitoring.drift`)
 calibration    the confidence sequence of mean score − mean label lies further from 0 than the
@@ -13,7 +13,11 @@ fairness       two values of a group whose confidence sequences lie further apar
                version's widest gap and the limit
 =============  ================================================================================
 
-The errors of groups are those of independent events, widened by the design effect of all.
+The arms of a canary answer different entities, whose scores, labels and losses differ by
+themselves, and much where they are few. So what looks at scores and labels is read from the answers
+of both versions to the same events; only where there are none from the arms, and the PSI then not
+at all. Failures and latencies are read from the arms. The errors of groups are those of independent
+events, widened by the design effect of all.
 """
 
 import math
@@ -27,12 +31,16 @@ from serving.rollout.declared import Guardrails
 from serving.rollout.sample_ratio import log_excess
 from serving.rollout.statistics import Estimate, figure, sequence
 from serving.rollout.sums import Arm, Comparison, latency_bins, latency_limit
+from serving.rollout.trial import Trial
 
 ALPHA = 0.001
 """Probability at most of a false alarm of each guardrail."""
 
 LEAST = 100
-"""Answers of each side before distributions, gaps and latencies are looked at."""
+"""Answers of each side before distributions and gaps are looked at."""
+
+LEAST_LATENCIES = 1_000
+"""Answers of each side before latencies are: the first batches of a version warm up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +62,34 @@ class Reading:
 
 
 def readings(
-    rails: Guardrails, found: Comparison, names: Sequence[tuple[str, str]], tuned: float,
-    with_latency: bool,
-) -> list[Reading]:  # fmt: skip
-    """Return what the guardrails show of a comparison.
+    rails: Guardrails, trial: Trial, names: Sequence[tuple[str, str]], tuned: float
+) -> list[Reading]:
+    """Return what the guardrails show of a version.
 
     Args:
         rails: the limits.
-        found: both versions' sums.
+        trial: what is known of the version.
         names: the (field, value) of each code of a group.
         tuned: see :func:`serving.rollout.statistics.multiplier`.
-        with_latency: whether the answers were given side by side, on the live path.
     """
-    result = [_failures(found.challenger, found.live, rails.failures)]
-    if found.challenger.n >= LEAST and found.live.n >= LEAST:
-        if with_latency:
-            result.append(_latency_ms(found.challenger, rails.latency_ms))
-            result.append(_latency_ratio(found.challenger, found.live, rails.latency_ratio))
-        result.append(_psi(found, rails.psi))
-        result.append(_calibration(found, rails.calibration, tuned))
-        result += _fairness(found, rails.fairness, names, tuned)
+    in_canary = trial.stage == "canary"
+    served = trial.arms if in_canary else trial.pairs
+    result = [_failures(served.challenger, served.live, rails.failures)]
+    if in_canary and _least(served) >= LEAST_LATENCIES:
+        result.append(_latency_ms(served, rails.latency_ms))
+        result.append(_latency_ratio(served, rails.latency_ratio))
+    has_pairs = _least(trial.pairs) >= LEAST
+    compared = trial.pairs if has_pairs else trial.arms
+    if _least(compared) >= LEAST:
+        if has_pairs:
+            result.append(_psi(compared, rails.psi))
+        result.append(_calibration(compared, rails.calibration, tuned))
+        result += _fairness(compared, rails.fairness, names, tuned)
     return [reading for reading in result if reading is not None]
+
+
+def _least(found: Comparison) -> int:
+    return min(found.challenger.n, found.live.n)
 
 
 def _failures(challenger: Arm, live: Arm, limit: float | None) -> Reading | None:
@@ -88,25 +103,33 @@ def _failures(challenger: Arm, live: Arm, limit: float | None) -> Reading | None
     return Reading("failures", share, allowed, tripped)
 
 
-def _latency_ms(challenger: Arm, limit: float | None) -> Reading | None:
-    return None if limit is None else _slow("latency_ms", challenger, limit)
+def _latency_ms(found: Comparison, limit: float | None) -> Reading | None:
+    return None if limit is None else _slow("latency_ms", found, limit)
 
 
-def _latency_ratio(challenger: Arm, live: Arm, ratio: float | None) -> Reading | None:
-    p99 = _p99(live)
+def _latency_ratio(found: Comparison, ratio: float | None) -> Reading | None:
+    p99 = _p99(found.live)
     if ratio is None or p99 is None:
         return None
-    return _slow("latency_ratio", challenger, p99 * ratio)
+    return _slow("latency_ratio", found, p99 * ratio)
 
 
-def _slow(name: str, arm: Arm, limit_ms: float) -> Reading | None:
-    p99, n = _p99(arm), int(arm.latency.sum())
+def _slow(name: str, found: Comparison, limit_ms: float) -> Reading | None:
+    p99 = _p99(found.challenger)
     if p99 is None:
         return None
+    (slow, n), (others, of) = (_slower(arm, limit_ms) for arm in (found.challenger, found.live))
+    # What slows both down, a pause or a backlog, comes in bursts and is not the version's fault.
+    allowed = max(0.01, 2 * others / of) if of else 0.01
+    tripped = allowed < 1 and log_excess(slow, n, allowed) > -math.log(ALPHA)
+    return Reading(name, p99, limit_ms, tripped)
+
+
+def _slower(arm: Arm, limit_ms: float) -> tuple[int, int]:
+    """Return how many answers were slower than the limit, and of how many."""
     # In favour of the version: a bin that the limit falls into counts as fast.
     first = int(latency_bins(np.array([limit_ms]))[0]) + 1
-    slow = int(arm.latency[first:].sum())
-    return Reading(name, p99, limit_ms, log_excess(slow, n, 0.01) > -math.log(ALPHA))
+    return int(arm.latency[first:].sum()), int(arm.latency.sum())
 
 
 def _p99(arm: Arm) -> float | None:

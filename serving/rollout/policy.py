@@ -51,13 +51,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a comparison shows of challenger − live: the mean, the limit that it is above, and that
-    the difference less the margin is below."""
+    """What a comparison shows of challenger − live: the mean, the limits that it is above and
+    below, and the one that the difference less the margin is below."""
 
     estimate: Estimate
     low: float
+    high: float
     beyond_margin: float
     live_loss: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the challenger is better, beyond chance."""
+        return self.high < 0
 
     @property
     def is_worse(self) -> bool:
@@ -74,6 +80,7 @@ class Shown:
         return {
             "difference": to_json(self.estimate),
             "low": figure(self.low),
+            "high": figure(self.high),
             "high_less_margin": figure(self.beyond_margin),
             "live": figure(self.live_loss),
         }
@@ -97,8 +104,7 @@ class Judge:
         live = found.live.loss()
         plain = found.difference()
         over = found.difference(1.0 + self._relative) if self._relative else plain
-        high = upper_limit(over, self.tuned, self.policy.risk) - self._margin
-        return Shown(plain, lower_limit(plain, self.tuned, self.alpha_pairs), high, live.mean)
+        return self._shown(plain, over, self.alpha_pairs, live.mean)
 
     def of_arms(self, found: Comparison) -> Shown:
         """Return what the answers to different entities show."""
@@ -109,16 +115,21 @@ class Judge:
             live.mean * factor, live.error * factor, live.n, live.effective, live.clusters
         )
         over = difference(challenger, scaled)
-        high = upper_limit(over, self.tuned, self.policy.risk) - self._margin
-        return Shown(plain, lower_limit(plain, self.tuned, self.alpha_arms), high, live.mean)
+        return self._shown(plain, over, self.alpha_arms, live.mean)
+
+    def _shown(self, plain: Estimate, over: Estimate, alpha: float, live_loss: float) -> Shown:
+        """Return the limits of the difference, and of the one over the relative margin."""
+        risk = self.policy.risk
+        low, high = lower_limit(plain, self.tuned, alpha), upper_limit(plain, self.tuned, risk)
+        beyond = upper_limit(over, self.tuned, risk) - self._margin
+        return Shown(plain, low, high, beyond, live_loss)
 
     def judge(self, trial: Trial, names: Sequence[tuple[str, str]] = ()) -> Finding:
         """Return the verdict; ``names`` are the groups' (field, value) by code."""
         pairs = self.of_pairs(trial.pairs)
         in_canary = trial.stage == "canary"
         arms = self.of_arms(trial.arms) if in_canary else None
-        compared = trial.arms if in_canary else trial.pairs
-        rails = readings(self.policy.guardrails, compared, names, self.tuned, in_canary)
+        rails = readings(self.policy.guardrails, trial, names, self.tuned)
         share, answered = trial.labelled.share()
         evidence: dict[str, Any] = {
             "against": trial.live,
@@ -140,8 +151,8 @@ class Judge:
             shares = (trial.share, 1 - trial.share)
             evidence["arms"] = {
                 **arms.to_json(),
-                "challenger_n": compared.challenger.n,
-                "live_n": compared.live.n,
+                "challenger_n": trial.arms.challenger.n,
+                "live_n": trial.arms.live.n,
             }
             evidence["entities"] = {
                 "challenger": counts[0],
@@ -165,7 +176,9 @@ class Judge:
         self, trial: Trial, pairs: Shown, arms: Shown | None, rails: Sequence[Reading]
     ) -> tuple[Literal["promote", "hold", "roll_back"], Rule, str]:
         policy = self.policy
-        tripped = [reading for reading in rails if reading.tripped]
+        # A model that is better has other scores by right, after a drift above all.
+        excused = {"psi"} if pairs.is_better else set()
+        tripped = [reading for reading in rails if reading.tripped and reading.name not in excused]
         if tripped:
             return "roll_back", "guardrail", "; ".join(map(str, tripped))
         n = trial.pairs.live.n

@@ -5,8 +5,10 @@ import pytest
 
 from serving.rollout.declared import Guardrails
 from serving.rollout.guardrails import LEAST, Reading, readings
+from serving.rollout.labelled import Labelled
 from serving.rollout.rows import GROUP_VALUES, GroupCodes
 from serving.rollout.sums import Comparison, latency_bins, latency_limit
+from serving.rollout.trial import Trial
 from streams.errors import DefinitionError
 from tests.serving.rollout.made_rows import blurred, drawn, rows
 
@@ -14,8 +16,16 @@ N = 6_000
 NAMES = [("sex", "f"), ("sex", "m")]
 
 
-def shown(found: Comparison, rails: Guardrails | None = None) -> dict[str, Reading]:
-    result = readings(rails or Guardrails(), found, NAMES, 1_200.0, with_latency=True)
+def shown(
+    found: Comparison, rails: Guardrails | None = None, *, in_canary: bool = False
+) -> dict[str, Reading]:
+    """Return what is shown of pairs; of the arms of a canary without pairs."""
+    trial = Trial(2, 1, 1, Labelled(1), share=0.5 if in_canary else 0.0)
+    if in_canary:
+        trial.arms = found
+    else:
+        trial.pairs = found
+    result = readings(rails or Guardrails(psi=0.5), trial, NAMES, 1_200.0)
     return {reading.name: reading for reading in result}
 
 
@@ -42,19 +52,34 @@ def compared(
 
 def test_two_good_versions_trip_nothing() -> None:
     for seed in range(20):
-        found = shown(compared(drawn(2 * N, seed)[0], seed=seed))
-        assert [r for r in found.values() if r.tripped] == []
-        assert set(found) == {"failures", "latency_ratio", "psi", "calibration", "fairness of sex"}
+        sums = compared(drawn(2 * N, seed)[0], seed=seed)
+        found, arms = shown(sums), shown(sums, in_canary=True)
+        assert [r for r in (*found.values(), *arms.values()) if r.tripped] == []
+        assert set(found) == {"failures", "psi", "calibration", "fairness of sex"}
+        assert set(arms) == {"failures", "latency_ratio", "calibration", "fairness of sex"}
 
 
 def test_a_version_three_times_as_slow_trips_the_latency_and_one_a_little_slower_does_not() -> None:
-    rate = drawn(2 * N)[0]
-    assert shown(compared(rate, slow=(30.0, 10.0)))["latency_ratio"].tripped
-    assert not shown(compared(rate, slow=(13.0, 10.0)))["latency_ratio"].tripped
-    within = Guardrails(latency_ms=20.0, latency_ratio=None)
-    assert shown(compared(rate, slow=(10.0, 10.0)), within)["latency_ms"].tripped
-    within = Guardrails(latency_ms=100.0, latency_ratio=None)
-    assert not shown(compared(rate, slow=(10.0, 10.0)), within)["latency_ms"].tripped
+    def slow(challenger: float, rails: Guardrails | None = None) -> dict[str, Reading]:
+        return shown(compared(drawn(2 * N)[0], slow=(challenger, 10.0)), rails, in_canary=True)
+
+    assert slow(30.0)["latency_ratio"].tripped
+    assert not slow(13.0)["latency_ratio"].tripped
+    assert slow(10.0, Guardrails(latency_ms=46.0, latency_ratio=None))["latency_ms"].limit == 46.0
+    within = Guardrails(latency_ms=60.0, latency_ratio=None)
+    assert slow(30.0, within)["latency_ms"].tripped
+    assert not slow(10.0, within)["latency_ms"].tripped
+
+
+def test_a_pause_that_hits_both_is_not_the_versions_fault() -> None:
+    rate, labels = drawn(4_000)
+    found = Comparison()
+    for is_challenger, slow in ((True, 20), (False, 15)):
+        ms = np.full(2_000, 5.0)
+        ms[:slow] = 900.0  # a burst, a little more of which met the canary
+        made = rows(rate[:2_000], labels[:2_000], latency_ms=ms)
+        found.add_arms(made, np.full(2_000, is_challenger))
+    assert not shown(found, in_canary=True)["latency_ratio"].tripped
 
 
 def test_an_unknown_latency_is_not_judged() -> None:
@@ -62,7 +87,7 @@ def test_an_unknown_latency_is_not_judged() -> None:
     found = Comparison()
     made = rows(rate, labels)
     found.add_pairs(made, made)
-    assert "latency_ratio" not in shown(found)
+    assert "latency_ratio" not in shown(found, in_canary=True)
 
 
 def test_latencies_lie_within_a_fifth_of_their_bin() -> None:
