@@ -18,8 +18,8 @@ from training.onnx_runtime import OnnxNetwork, UnsteadyError, random_inputs
 from training.torch_runtime import TorchNetwork
 
 TOLERANCE = 1e-4
-"""How far an output of ONNX Runtime may be from torch's y: TOLERANCE · (1 + |y|). The probability of
-a binary task is then off by 0.00004 at most, TOLERANCE · (1 + |y|) · p (1 − p) where that is most."""
+"""How far an output of ONNX Runtime may be from torch's y: TOLERANCE · (1 + |y|). The probability
+of a binary task, whose slope is p · (1 - p), is then off by 0.00004 at most."""
 
 CHECKED_ROWS = 4096
 
