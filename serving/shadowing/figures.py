@@ -29,7 +29,7 @@ MAX_BINS = 4_096
 SCORE_BINS = 10
 MINIMUM_BLOCKS = 5
 EDGES_FROM = 1_000
-"""The bins of the scores are those of so many of the first answers."""
+"""The bins of the scores are the tenths of so many of the first answers of both."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -204,7 +204,8 @@ class Figures:
 
     def _begin_counting(self) -> None:
         first, self._first = self._first, []
-        scores = np.concatenate([_scores(self._task, pairs.live) for pairs in first])
+        both = [rows for pairs in first for rows in (pairs.live, pairs.answers)]
+        scores = np.concatenate([_scores(self._task, rows) for rows in both])
         self._edges = np.quantile(scores, np.arange(1, SCORE_BINS) / SCORE_BINS)
         for pairs in first:
             self._count_scores(pairs)
