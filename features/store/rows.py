@@ -91,6 +91,22 @@ class RowLayout:
         ends = np.cumsum(width - (_DOUBLE_WIDTH - 2) * missing.sum(axis=1)).tolist()
         return [content[start:end] for start, end in pairwise([0, *ends])]
 
+    @cached_property
+    def _whole(self) -> tuple[int, bytes, bytes, bytes, struct.Struct]:
+        """What the numbers of a row look like where none is missing."""
+        k = len(self.numbers)
+        marks = [bytes([mark]) * k for mark in (_VALUE, 9, _DOUBLE)]
+        end = len(self.id) + _DOUBLE_WIDTH * k
+        return end, marks[0], marks[1], marks[2], struct.Struct("<" + "3xd" * k)
+
+    def _leading_numbers(self, row: bytes) -> tuple[list[float | str | None], int]:
+        """Return the numbers at once where none is missing, and the place of what comes next."""
+        end, value, length, double, numbers = self._whole
+        step = _DOUBLE_WIDTH
+        if row[4:end:step] == value and row[5:end:step] == length and row[6:end:step] == double:
+            return list(numbers.unpack_from(row, 4)), end
+        return [], 4
+
     def decode(self, row: bytes) -> dict[str, float | str | None] | None:
         """Return name → value; None where the row has another layout.
 
@@ -99,13 +115,15 @@ class RowLayout:
         """
         if row[:4] != self.id:
             return None
-        values, at = [], 4
         try:
+            values, at = self._leading_numbers(row)
             while at < len(row):
                 if row[at] != _VALUE:
                     raise ValueError(f"byte {row[at]} where a value should begin")
                 length, start = _varint(row, at + 1)
                 at = start + length
+                if at > len(row):
+                    raise ValueError("a value is cut off")
                 values.append(_value(row[start:at]))
             return dict(zip(self.names, values, strict=True))
         except (ValueError, IndexError, struct.error) as error:

@@ -11,10 +11,11 @@ import threading
 import time
 import traceback
 from asyncio import AbstractEventLoop, Future
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -214,29 +215,34 @@ class Answering:
         probabilities = self._probabilities(answers)
         scores = answers.score.tolist()
         spreads = None if answers.spread is None else answers.spread.tolist()
+        stages = {version: live.stage_of(version) for version in live.models}
+        counted: Counter[tuple[int, str]] = Counter()
         outcomes, n = [], 0
         for entry in made:
             given: list[PredictionAnswer] = []
             for i, row in enumerate(entry.job.rows):
                 version, name = int(versions[n]), entry.job.id_of(i)
+                origin: Literal["given", "store"] = "store" if row.values is None else "given"
                 answer = PredictionAnswer(
                     name,
                     row.event_id or name,
                     row.entity,
                     scores[n],
                     version,
-                    live.stage_of(version),
+                    stages[version],
                     live.definition,
-                    "store" if row.values is None else "given",
+                    origin,
                     entry.values[i],
                     entry.stored[i],
                     msgspec.UNSET if probabilities is None else probabilities[n],
                     msgspec.UNSET if spreads is None else spreads[n],
                 )
-                self._metrics.predictions.labels(version, answer.stage, answer.origin).inc()
+                counted[version, origin] += 1
                 given.append(answer)
                 n += 1
             outcomes.append(given)
+        for (version, origin_of), count in counted.items():
+            self._metrics.predictions.labels(version, stages[version], origin_of).inc(count)
         return outcomes
 
     def _probabilities(self, answers: Answers) -> list[dict[str, float]] | None:
