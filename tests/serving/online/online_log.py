@@ -250,7 +250,7 @@ def learn_until(worker: OnlineWorker, learned: int) -> None:
     )
 
 
-def work_until(worker: OnlineWorker, is_over: Callable[[], bool], timeout_s: float = 60) -> None:
+def work_until(worker: OnlineWorker, is_over: Callable[[], bool], timeout_s: float = 240) -> None:
     """Let a worker work until that is so."""
     deadline = time.monotonic() + timeout_s
     while not is_over():
