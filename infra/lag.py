@@ -22,6 +22,9 @@ def inputs(topics: Topics, partitions: int) -> dict[str, dict[str, int]]:
         "shadow": features,
         "monitor": {**features, **judged, **commands},
         "trainer": commands,
+        "outcomes": dict.fromkeys(
+            (topics.predictions, topics.shadow, topics.requests, topics.labels), partitions
+        ),
     }
 
 
