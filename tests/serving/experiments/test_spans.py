@@ -60,6 +60,5 @@ def test_others_do_not_count() -> None:
     """Shadows, records without a routing, other experiments, other definitions."""
     other = Routing(5, "salt", ARMS)
     anew = Routing(1, "another", ARMS)
-    log = [said({"0": 1}, ON, "shadow"), said({"0": 1}, None), said({"0": 1}, anew)]
-    assert spans(*log) == {}
+    assert spans(said({"0": 1}, ON, "shadow"), said({"1": 1}, None), said({"2": 1}, anew)) == {}
     assert spans(said({"0": 3}, ON), said({"0": 9}, other)) == {0: [(3, OPEN_END)]}
