@@ -47,6 +47,9 @@ MAX_BATCH_BYTES = 16 << 20
 READ_AHEAD_KB = 65_536
 _SLICE = 1_000
 """Records asked for at once: what is taken passes the limit of bytes by less than these."""
+_LOOK_S, _FEW = 0.001, 100
+"""A batch ends before its time where so few come in that: at 1,000 a second waiting is latency and
+no more, while a backlog makes full batches."""
 CALL_TIMEOUT_S = 30.0
 MAX_FAILURES = 20
 # Transactions are open only while records are on their way, so this bounds how long the positions
@@ -110,7 +113,7 @@ class TransactionalHop:
     def take(self) -> Taken:
         """Return what is there: up to ``max_batch`` records within ``max_wait_ms`` of the first.
 
-        No more are taken once their values have ``max_batch_bytes``.
+        No more are taken once their values have ``max_batch_bytes``, or where few are there.
         """
         try:
             messages = self._consumer.consume(1, IDLE_S)
@@ -128,12 +131,13 @@ class TransactionalHop:
         until_s, more = time.monotonic() + self._max_wait_s, list[Record]()
         while size < self._max_batch_bytes:
             asked = min(_SLICE, self._max_batch - 1 - len(more))
+            left_s = max(0.0, until_s - time.monotonic())
             if not asked:
                 break
-            got = self._consumer.consume(asked, max(0.0, until_s - time.monotonic()))
+            got = self._consumer.consume(asked, min(_LOOK_S, left_s))
             more += got
-            if len(got) < asked:
-                break  # the time is over
+            if len(got) < min(asked, _FEW) or (len(got) < asked and not left_s):
+                break
             size += sum(map(len, got))
         return more
 
