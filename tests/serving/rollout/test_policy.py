@@ -165,9 +165,9 @@ def test_other_scores_hold_nothing_against_a_version_that_is_better() -> None:
 
 
 def test_few_entities_that_differ_much_roll_no_equal_version_back() -> None:
-    """12 entities in canary and 38 live, whose base rates lie anywhere, over 100 draws."""
+    """12 entities in canary and 38 live, whose base rates lie anywhere, over 60 draws."""
     back = []
-    for seed in range(100):
+    for seed in range(60):
         draw = np.random.default_rng(seed)
         base = draw.beta(0.5, 0.5, 50).clip(0.02, 0.98)
         weights = draw.pareto(1.5, 50) + 1
@@ -185,7 +185,7 @@ def test_few_entities_that_differ_much_roll_no_equal_version_back() -> None:
             if found.verdict == "roll_back":
                 back.append((seed, found.reason))
                 break
-    assert len(back) <= 3, back
+    assert len(back) <= 1, back
 
 
 def test_the_error_budget_is_spent_once() -> None:

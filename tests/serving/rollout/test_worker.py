@@ -83,7 +83,7 @@ def test_a_dry_run_only_says_so(bootstrap: str, tmp_path: Path) -> None:
     log = RolloutLog.new(bootstrap, {1: 1.0, 2: 0.3}, replace(POLICY, dry_run=True))
     log.to_shadow(2)
     with closing(log.worker(tmp_path)) as worker:
-        log.play(4 * STEP)
+        log.play(3 * STEP)
         log.drain(worker)
     assert log.changes(2) == []
     judged = [e for e in log.events() if isinstance(e, Judged)]
@@ -98,7 +98,7 @@ def test_what_the_operator_put_there_is_only_judged(bootstrap: str, tmp_path: Pa
     log = RolloutLog.new(bootstrap, {1: 1.0, 2: 0.3})
     log.to_shadow(2, by="operator")
     with closing(log.worker(tmp_path)) as worker:
-        log.play(4 * STEP)
+        log.play(3 * STEP)
         log.drain(worker)
     assert log.changes(2) == []
     assert log.rollout().judged[2, "shadow"].verdict == "promote"
