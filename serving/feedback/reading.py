@@ -185,7 +185,7 @@ class _Fetcher:
         while True:
             try:
                 return await self._ask_all(positions, known)
-            except (_UnavailableError, KafkaError) as error:
+            except (_UnavailableError, KafkaError, OSError) as error:
                 known = False
                 if self._loop.time() > deadline_s:
                     raise BrokerError(

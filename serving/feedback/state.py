@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from serving.monitoring.watermark import Watermark
 from serving.pipeline import Pipeline
 from streams.batch import LogBatch
 from streams.durations import seconds
+from streams.errors import StateError
 
 
 class OutcomeState:
@@ -54,7 +56,22 @@ class OutcomeState:
         return list(self._codes)
 
     def take(self, batch: LogBatch) -> Matched:
-        """Take a stretch of one of the topics; return what is complete by it."""
+        """Take a stretch of one of the topics; return what is complete by it.
+
+        Raises:
+            StateError: a record is none that this pipeline's workers write.
+        """
+        try:
+            self._add(batch)
+        except msgspec.MsgspecError as error:
+            raise StateError(
+                f"{batch.topic} partition {batch.partition}, offsets {int(batch.offsets[0])} to "
+                f"{int(batch.offsets[-1])}: a record is none of this pipeline ({error}); another "
+                "program writes to the topic"
+            ) from error
+        return self.joining.take()
+
+    def _add(self, batch: LogBatch) -> None:
         if batch.topic in self._answers:
             answered = self._answers[batch.topic](batch)
             self.joining.add_answers(answered)
@@ -70,7 +87,6 @@ class OutcomeState:
                 rows.event_ids, rows.labels, rows.times_ms, batch.partition, rows.offsets
             )
             self._note(batch, rows.times_ms)
-        return self.joining.take()
 
     def expire(self, ended: Set[Place]) -> None:
         """Let go of what nothing can match any more; ``ended`` are the places at their end."""

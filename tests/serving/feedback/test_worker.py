@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 
 from serving.feedback import worker as working
 from serving.feedback.audit import OutcomeAudit, audit_outcomes
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, StateError
 from streams.group_offsets import Committed, GroupOffsets
 from streams.replay import offset_bounds
 from streams.topics import connect_admin
@@ -239,6 +239,15 @@ def test_lost_positions_are_found_again_in_the_outcomes(log: FeedbackLog, tmp_pa
         log.drain(worker)
     times = Counter(told(log.outcomes()))
     assert times == {(f"e0-{n}", 1): 1 + (n >= 20) for n in range(50)}
+
+
+def test_a_foreign_record_is_named(log: FeedbackLog, tmp_path: Path) -> None:
+    """Nobody can go on from what is no prediction; the message says where it stands."""
+    topic = log.pipeline.topics.predictions
+    log.produce(topic, 1, [b'{"prediction_id": 3}'])
+    named = pytest.raises(StateError, match=f"{topic} partition 1, offsets 0 to 0")
+    with closing(log.worker(tmp_path)) as worker, named:
+        turn_until(worker, lambda: False)
 
 
 def test_a_second_worker_ends_the_first(log: FeedbackLog, tmp_path: Path) -> None:
