@@ -94,6 +94,9 @@ def test_off_this_machine_it_does_not_start_without_a_token(bootstrap: str, tmp_
 
 @pytest.mark.broker
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "KAPPA_TEST_HTTP_WORKERS" not in os.environ, reason="set KAPPA_TEST_HTTP_WORKERS: it is slow"
+)
 def test_several_processes_share_a_port_and_a_token(bootstrap: str, tmp_path: Path) -> None:
     ensure_topics(bootstrap, pipeline.topic_specs)
     (tmp_path / "token").write_text("a-token-of-the-tests\n")
