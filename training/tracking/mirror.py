@@ -3,8 +3,9 @@
 The models topic is the truth; the registry is brought to what it says, again and again, so one
 that was down, or that somebody changed by hand, catches up. A version of the pipeline is the
 registry's version whose tags name it and its package's SHA-256 (the numbers of the two need not be
-the same). Aliases: ``live`` is what answers, ``shadow`` the newest in shadow, and of a pipeline
-whose models are of several definitions ``live-on-<definition>`` what is live on each.
+the same). Aliases: ``live`` is what answers, ``canary`` and ``shadow`` the newest in these stages,
+and of a pipeline whose models are of several definitions ``live-on-<definition>`` what is live on
+each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ VERSION, SHA256, DEFINITION, STAGE = (
 GONE = "gone"
 """Stage of a version that the log does not know: the pipeline was begun anew."""
 
-OURS = ("live", "shadow")
+OURS = ("live", "canary", "shadow")
 AGAIN_S = 60.0
 """How long a mirror waits after it failed."""
 
@@ -75,6 +76,9 @@ def desired(rollout: Rollout) -> Mirrored:
     aliases: dict[str, int] = {}
     if rollout.live:
         aliases["live"] = rollout.live
+    canaries = [arm.version for of in rollout.routings if (arm := rollout.canary(of)) is not None]
+    if canaries:
+        aliases["canary"] = max(canaries)
     if rollout.shadows:
         aliases["shadow"] = max(rollout.shadows)
     lives = {of: number for of, number in rollout.lives.items() if number}
@@ -84,6 +88,9 @@ def desired(rollout: Rollout) -> Mirrored:
 
 
 def _stage(rollout: Rollout, version: int) -> str:
+    stage = rollout.stages.get(version)
+    if stage in ("canary", "experiment", "rolled_back"):
+        return stage
     if version in rollout.shadows:
         return "shadow"
     if version == rollout.live:
