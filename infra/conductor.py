@@ -12,8 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from kafka.protocol.consumer.offsets import IsolationLevel
 
 from features.processing.stages import Stage
+from serving.rollout.obeying import obeyed
+from streams.changes import Changes
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import BrokerError
 from streams.positions import PositionReader
@@ -26,7 +29,6 @@ from streams.wire import (
     DefinitionChanged,
     Judged,
     Registered,
-    Routing,
     StageChanged,
     TrainingRefused,
 )
@@ -91,6 +93,7 @@ class Conductor:
         self._models = ControlFollower(self.bootstrap, self.topics.models)
         self._alerts = ControlFollower(self.bootstrap, self.topics.alerts)
         self._writer = ControlWriter(self.bootstrap)
+        self._changes = Changes(self.bootstrap, self.topics.models)
         try:
             while (next_ms := self.player.peek_time_ms()) is not None:
                 self._play_step((next_ms // self.step_ms + 1) * self.step_ms)
@@ -98,6 +101,7 @@ class Conductor:
             self._positions.close()
             self._models.close()
             self._alerts.close()
+            self._changes.close()
 
     def _play_step(self, tick_ms: int) -> None:
         self._tell(doing="playing")
@@ -113,9 +117,7 @@ class Conductor:
         self._await_group("monitor", {self.topics.commands: 1}, "closing windows")
         self._await_group("trainer", {self.topics.commands: 1}, "training")
         self._read_control_logs()
-        self._await_activation(self.rollout.live, "live")
-        if self.beside:
-            self._await_routing()
+        self._await_obeyed()
         self._keep_for_comparison(tick_ms)
 
     @property
@@ -151,22 +153,10 @@ class Conductor:
         inputs = [topics.predictions, topics.shadow, topics.labels]
         self._await_group("outcomes", dict.fromkeys(inputs, keyed), "joining labels")
         for role in sorted({"rollout", "online"}.intersection(self.beside)):
+            if role == "online" and self.rollout.live == 0:
+                continue  # from the prior there is nothing to go on learning
             doing = "judging" if role == "rollout" else "learning"
             self._await_group(role, {topics.outcomes: keyed}, doing)
-
-    def _await_routing(self) -> None:
-        """Wait until every partition of the live path is answered as the control log decides."""
-        definition = self.current.definition
-
-        def missing() -> int:
-            self._read_control_logs()
-            decided = self.rollout.routing(definition)
-            if decided == Routing(0):
-                return 0
-            places = ((definition, partition) for partition in range(self.partitions))
-            return sum(self.rollout.in_force.get(place) != decided for place in places)
-
-        self._await(missing, "following the rollout")
 
     def _await_group(self, role: str, topics: dict[str, int], doing: str) -> None:
         """Wait until ``role``'s group has committed the ends of ``topics``."""
@@ -195,16 +185,22 @@ class Conductor:
             time.sleep(POLL_S)
         self._tell(lag=0)
 
-    def _await_activation(self, version: int, stage: str) -> None:
-        if version == 0:
-            return
+    def _await_obeyed(self) -> None:
+        """Wait until all partitions are answered by whom the log names."""
 
         def missing() -> int:
             self._read_control_logs()
-            found = any(key[:2] == (version, stage) for key in self.rollout.activated)
+            return len(obeyed(self.rollout, self.current.definition, self.partitions).left)
+
+        self._await(missing, f"switching to model {self.rollout.live}")
+
+    def _await_shadow(self, version: int) -> None:
+        def missing() -> int:
+            self._read_control_logs()
+            found = any(key[:2] == (version, "shadow") for key in self.rollout.activated)
             return 0 if found else 1
 
-        self._await(missing, f"switching to model {version} ({stage})")
+        self._await(missing, f"switching to model {version} (shadow)")
 
     def _keep_for_comparison(self, tick_ms: int) -> None:
         if self.rollout.live == 0:
@@ -226,12 +222,14 @@ class Conductor:
         ).features
         ends = self._positions.ends({features: self.partitions})[features]
         since: Positions = {str(partition): end for partition, end in sorted(ends.items())}
-        event = StageChanged(version=version, stage="shadow", reason=reason, since=since)
-        self._writer.append_model_event(self.topics.models, event)
-        self._await_activation(version, "shadow")
+        event = StageChanged(version, "shadow", reason, since=since, by="conductor")
+        self._changes.decide(lambda state: None if version in state.shadows else event)
+        self._await_shadow(version)
 
     def _read_control_logs(self) -> None:
-        events = decode_model_events(self._models.catch_up())
+        # To the very end: a change may stand behind a worker's transaction that is still open.
+        ends = self._positions.ends({self.topics.models: 1}, IsolationLevel.READ_UNCOMMITTED)
+        events = decode_model_events(self._models.read_to(ends[self.topics.models][0]))
         self.rollout = self.rollout.apply_all(events)
         alerts = [msgspec.json.decode(value, type=Alert) for value in self._alerts.catch_up()]
         news = [*(f"ALERT {alert.cause}" for alert in alerts), *map(describe_event, events)]
