@@ -30,7 +30,7 @@ from training.scores import log_losses
 
 pytestmark = pytest.mark.broker
 
-N, STEP = 3_000, 300
+N, STEP = 3_000, 150
 
 
 class ByDistance:
