@@ -20,7 +20,7 @@ from serving.rollout.pairing import Pairing, keys_of
 from serving.rollout.rows import GroupCodes, RowMaker, Rows
 from serving.rollout.trial import Trial
 from streams.rollout import Rollout
-from streams.wire import Activated, ModelEvent, Outcome, StageChanged
+from streams.wire import Activated, ModelEvent, Outcome, Stage, StageChanged
 from training.networks.tasks import Task
 
 LABELLED_BINS = 32
@@ -144,7 +144,7 @@ class Ladder:
     def _settle(self) -> None:
         """Bring the trials to what the control log says."""
         rollout = self.rollout
-        on_way = [v for v, stage in rollout.stages.items() if stage in ("shadow", "canary")]
+        on_way = [v for v, stage in rollout.stages.items() if self._is_on_its_way(v, stage)]
         kept: dict[int, Trial] = {}
         for version in sorted(on_way):
             definition = rollout.versions[version].definition
@@ -166,3 +166,12 @@ class Ladder:
             kept[version] = trial
         self.trials = kept
         self.pairing = {v: self.pairing.setdefault(v, Pairing()) for v in kept}
+
+    def _is_on_its_way(self, version: int, stage: Stage) -> bool:
+        """Whether a version is to be judged: one that was live before and goes on in shadow is
+        there for comparison, unless the operator has put it there."""
+        definition = self.rollout.versions[version].definition
+        was_live = version in self.rollout.before.get(definition, ())
+        if stage == "shadow" and was_live:
+            return self.owners.get(version) == "operator"
+        return stage in ("shadow", "canary")

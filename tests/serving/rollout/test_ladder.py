@@ -144,6 +144,20 @@ def test_another_live_version_begins_the_comparison_anew() -> None:
     assert (fold.trials[2].live, fold.trials[2].pairs.live.n) == (3, 0)
 
 
+def test_one_that_was_live_and_is_kept_in_shadow_for_comparison_is_not_on_its_way() -> None:
+    fold = ladder()
+    fold.follow(
+        [
+            StageChanged(1, "shadow", "for comparison", since={"0": 0}, by="conductor", change=3),
+            StageChanged(2, "live", "better", by="policy", change=4),
+        ]
+    )
+    assert fold.rollout.stages == {1: "shadow", 2: "live"}
+    assert fold.trials == {}
+    fold.follow([StageChanged(1, "shadow", "again", since={"0": 90}, by="operator", change=5)])
+    assert list(fold.trials) == [1], "the operator wants to know"
+
+
 def test_a_version_that_is_done_is_forgotten() -> None:
     fold = ladder()
     fold.follow([StageChanged(2, "rolled_back", "worse", by="policy", change=3)])
