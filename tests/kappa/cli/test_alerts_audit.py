@@ -97,7 +97,8 @@ def _alert(number: int) -> Alert:
 
 def _prediction(offset: int) -> Prediction:
     source, times = Source(0, offset), Times(1, None, 1)
-    return Prediction(f"p{offset}", f"e{offset}", "k", 0.5, 0, "live", 1, 1, source, times)
+    made_of = f"t.features.v1-0-{offset}-v0"
+    return Prediction(made_of, f"e{offset}", "k", 0.5, 0, "live", 1, 1, source, times)
 
 
 def test_alerts_are_shown_once_each(

@@ -84,7 +84,7 @@ def trained(log: Log, declared: Path, environment: Path) -> list[dict[str, Any]]
 def test_lists_and_shows_what_the_log_says(declared: Path, trained: list[dict[str, Any]]) -> None:
     listed = json.loads(run(declared, "models", "list", "--json").stdout)
     assert [(m["version"], m["stage"], m["parent"], m["examples"]) for m in listed] == [
-        (1, "registered", None, 600), (2, "live", 1, 800)
+        (1, "retired", None, 600), (2, "live", 1, 800)
     ]  # fmt: skip
     assert "live" in run(declared, "models", "list").stdout
     shown = json.loads(run(declared, "models", "show", "live", "--json").stdout)

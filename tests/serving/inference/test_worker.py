@@ -290,4 +290,5 @@ def test_a_foreign_record_ends_the_worker_with_a_message(bootstrap: str, topics:
     match = rf"{topics.features}.*partition 0.*offset 5"
     with pytest.raises(StateError, match=match), working(bootstrap, topics) as thread:
         thread.join(30)
-    assert committed_answers(bootstrap, topics.predictions) == []
+    answered = committed_answers(bootstrap, topics.predictions)
+    assert len(answered) in (0, 5), "those before it, where they came in a batch of their own"

@@ -240,10 +240,10 @@ def test_a_number_that_another_took_first_is_left_to_it(
 ) -> None:
     append, others = ControlWriter.append_model_event, [registered(1, "another")]
 
-    def overtaken(writer: ControlWriter, topic: str, event: ModelEvent) -> None:
+    def overtaken(writer: ControlWriter, topic: str, event: ModelEvent) -> int:
         while others:
             append(writer, topic, others.pop())
-        append(writer, topic, event)
+        return append(writer, topic, event)
 
     monkeypatch.setattr(ControlWriter, "append_model_event", overtaken)
     registry = Registry(log.bootstrap, log.topics.models)
