@@ -43,6 +43,9 @@ from training.tracking.following import RolloutWatch
 from training.tracking.runs import Tracker, default_folder
 
 POLL_S = 0.1
+# It is polled all the time, so a member that is silent for so long is gone; until then nobody else
+# trains, and a group of which a member began to join and did not end waits for it.
+SESSION_TIMEOUT_MS = 10_000
 _LOG = structlog.get_logger(role="trainer")
 
 Train = Callable[[TrainingJob, Progress, Check], TrainedModel]
@@ -80,7 +83,9 @@ class Trainer:
         self._answers = Answers(bootstrap, topics.models, self.tracker, since)
         self._schedule = self._wall_schedule()
         # Polled all the time, so a member that hangs is one that died.
-        self._commands = consumer(bootstrap, group_id=topics.group("trainer"))
+        self._commands = consumer(
+            bootstrap, group_id=topics.group("trainer"), session_timeout_ms=SESSION_TIMEOUT_MS
+        )
         self._commands.subscribe(
             [topics.commands], on_assign=self._on_assign, on_revoke=self._on_revoke
         )

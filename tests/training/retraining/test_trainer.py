@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -335,8 +335,9 @@ def test_two_trainers_ask_once_per_slot_of_the_clock(log: Log, tmp_path: Path) -
     one, two = (
         trainer(log.bootstrap, log.topics, tmp_path, train, hourly, clock) for _ in range(2)
     )
-    with running(one), running(two):
-        wait_until(lambda: assigned(one) or assigned(two))
+    with running(one), ExitStack() as second:
+        wait_until(lambda: assigned(one))
+        second.enter_context(running(two))
         assert not train.jobs, "a slot has to begin first"
         for slot in (1, 2):
             clock.advance(3_600_000)
