@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from features.definition import Definition, Number
 from streams import kafka_client
@@ -326,7 +327,9 @@ def test_a_command_says_how_it_is_trained(log: Log, tmp_path: Path) -> None:
     assert "'a month' is not a length of time" in refused.reason
 
 
-def test_two_trainers_ask_once_per_slot_of_the_clock(log: Log, tmp_path: Path) -> None:
+def test_two_trainers_ask_once_per_slot_of_the_clock(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filled = new_log(log.bootstrap)
     filled.fill(0, 20)
     log.topics = filled.topics
@@ -335,8 +338,9 @@ def test_two_trainers_ask_once_per_slot_of_the_clock(log: Log, tmp_path: Path) -
     one, two = (
         trainer(log.bootstrap, log.topics, tmp_path, train, hourly, clock) for _ in range(2)
     )
+    has_them = when_assigned(one, monkeypatch)
     with running(one), ExitStack() as second:
-        wait_until(lambda: assigned(one))
+        assert has_them.wait(PATIENCE_S)
         second.enter_context(running(two))
         assert not train.jobs, "a slot has to begin first"
         for slot in (1, 2):
@@ -352,9 +356,17 @@ def test_two_trainers_ask_once_per_slot_of_the_clock(log: Log, tmp_path: Path) -
     assert [e.version for e in made] == [1, 2]
 
 
-def assigned(worker: Trainer) -> bool:
-    consumer = getattr(worker, "_commands", None)
-    return consumer is not None and bool(consumer.assignment())
+def when_assigned(worker: Trainer, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set once the worker has the commands; its client is the worker's alone."""
+    has_them, on_assign = threading.Event(), worker._on_assign
+
+    def told(client: Consumer, partitions: list[TopicPartition]) -> None:
+        on_assign(client, partitions)
+        if partitions:
+            has_them.set()
+
+    monkeypatch.setattr(worker, "_on_assign", told)
+    return has_them
 
 
 @pytest.mark.parametrize("error", [TrainingError("too few examples"), ZeroDivisionError("oops")])
