@@ -1,6 +1,5 @@
 """The trainer: each Retrain command gets one answer in the control log, whatever happens."""
 
-import functools
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -427,9 +427,11 @@ def test_a_long_training_keeps_the_membership(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_ms = 6000  # the shortest that the broker takes; a member that does not poll is thrown out
-    impatient = functools.partial(
-        kafka_client.consumer, session_timeout_ms=limit_ms, max_poll_interval_ms=limit_ms
-    )
+    limits = {"session_timeout_ms": limit_ms, "max_poll_interval_ms": limit_ms}
+
+    def impatient(bootstrap: str, **settings: Any) -> Consumer:
+        return kafka_client.consumer(bootstrap, **(settings | limits))
+
     monkeypatch.setattr("training.retraining.trainer.consumer", impatient)
     train = FakeTraining(wait=True)
     log.command(retrain(1))
@@ -483,6 +485,7 @@ def test_records_that_are_no_commands_are_passed_over(log: Log, tmp_path: Path) 
 WORKER = """
 import sys
 from pathlib import Path
+from typing import Any
 from streams.topics import Topics
 from tests.training.pipelines import DEFINITION, EVENTS, LABELS
 from training.networks.declared import Tabular
