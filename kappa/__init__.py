@@ -35,10 +35,11 @@ if TYPE_CHECKING:
         Ratio,
         Times,
     )
+    from serving.alerting.declared import Alerting, Alertmanager, Policy, Webhook
     from serving.online.declared import Online
     from serving.pipeline import Pipeline
     from serving.rollout.declared import Guardrails, RolloutPolicy
-    from serving.spec import DataDrift, Performance
+    from serving.spec import ConceptDrift, DataDrift, Fairness, Performance, PredictionDrift
     from streams.expressions import Above, Below, Equals, OneOf, Value
     from streams.stream import EventStream, LabelStream
     from training.dataset.examples import SliceArrays
@@ -51,9 +52,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Above",
+    "Alerting",
+    "Alertmanager",
     "Below",
     "Binary",
     "Category",
+    "ConceptDrift",
     "Count",
     "Custom",
     "DataDrift",
@@ -64,6 +68,7 @@ __all__ = [
     "Equals",
     "EventStream",
     "Experts",
+    "Fairness",
     "First",
     "Guardrails",
     "HourOfDay",
@@ -82,6 +87,8 @@ __all__ = [
     "Performance",
     "Pipeline",
     "Plus",
+    "Policy",
+    "PredictionDrift",
     "Quantile",
     "Rate",
     "Ratio",
@@ -100,6 +107,7 @@ __all__ = [
     "Transformer",
     "Value",
     "Variance",
+    "Webhook",
 ]
 
 _NAMES = {
@@ -108,10 +116,11 @@ _NAMES = {
         "TimeSinceLast TopShare Variance"
     ),
     "features.definition": "Category DayOfWeek Definition HourOfDay Minus Number Plus Ratio Times",
+    "serving.alerting.declared": "Alerting Alertmanager Policy Webhook",
     "serving.online.declared": "Online",
     "serving.pipeline": "Pipeline",
     "serving.rollout.declared": "Guardrails RolloutPolicy",
-    "serving.spec": "DataDrift Performance",
+    "serving.spec": "ConceptDrift DataDrift Fairness Performance PredictionDrift",
     "streams.expressions": "Above Below Equals OneOf Value",
     "streams.stream": "EventStream LabelStream",
     "training.dataset.examples": "SliceArrays",

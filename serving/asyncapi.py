@@ -7,7 +7,16 @@ import msgspec
 from features.records import FeatureCodec
 from serving.pipeline import Pipeline
 from streams.schema_log import SchemaEvent, schemas_topic
-from streams.wire import Alert, Command, Metric, ModelEvent, Outcome, Prediction, Request
+from streams.wire import (
+    Alert,
+    Command,
+    Metric,
+    ModelEvent,
+    Outcome,
+    Prediction,
+    Request,
+    Vitals,
+)
 
 ASYNCAPI = "3.0.0"
 REFERENCES = "#/components/schemas/{name}"
@@ -27,6 +36,7 @@ def asyncapi(pipeline: Pipeline) -> dict[str, Any]:
         topics.requests: ("what was asked over HTTP, and the answers", Request),
         topics.alerts: ("what the monitors found", Alert),
         topics.metrics: ("figures of closed windows", Metric),
+        topics.health: ("how the processes are", Vitals),
         topics.models: ("the rollout, by key", ModelEvent),
         topics.commands: ("retrain, advance", Command),
         schemas_topic(pipeline.name): ("types and definitions the log was made by", SchemaEvent),

@@ -7,6 +7,7 @@ from typing import Any, overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.definition import Definition
+from serving.alerting.declared import Alerting
 from serving.online.declared import Online, check_network
 from serving.rollout.declared import RolloutPolicy
 from serving.spec import Monitor
@@ -62,6 +63,7 @@ class Pipeline:
         labels_within: how far from its event, in event time, a label may be for an outcome: so
             long predictions wait for labels, and labels for predictions.
         monitors: what raises alerts.
+        alerting: how sure they must be, and what follows.
         step: how much event time passes between two scheduling points: windows of the monitors
             close and the schedule is looked at every ``step``.
         timezone: of the periods in summaries, and of the schedule.
@@ -84,6 +86,7 @@ class Pipeline:
     generate: Generator | None = None
     search: Space = field(default_factory=Space)
     rollout: RolloutPolicy | None = None
+    alerting: Alerting = field(default_factory=Alerting)
     online: Online | None = None
     labels_within: str = "60d"
     definitions: tuple[Definition, ...] = field(init=False, repr=False)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
 KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
+KEEP_A_WEEK = {"retention.ms": "604800000"}
 COMPACTED = {"cleanup.policy": "compact"}
 CONNECT_TIMEOUT_S = 3.0
 LASTING = ("inference", "shadow", "monitor", "trainer", "outcomes", "rollout", "online")
@@ -20,7 +21,7 @@ LASTING = ("inference", "shadow", "monitor", "trainer", "outcomes", "rollout", "
 _FIELD = re.compile(r"[A-Za-z0-9_]+")
 _ROLES = {
     "events", "labels", "features", "predictions", "shadow", "alerts", "metrics", "models",
-    "commands", "schemas", "outcomes", "requests",
+    "commands", "schemas", "outcomes", "requests", "health",
 }  # fmt: skip
 
 
@@ -101,6 +102,11 @@ class Topics:
         return f"{self.name}.metrics.v1"
 
     @property
+    def health(self) -> str:
+        """How the processes are, every few seconds; kept for a week."""
+        return f"{self.name}.health.v1"
+
+    @property
     def models(self) -> str:
         """The control log: versions and their stages, compacted by key."""
         return f"{self.name}.models.v1"
@@ -125,6 +131,7 @@ class Topics:
             *(TopicSpec(topic, partitions, KEEP_FOREVER) for topic in keyed),
             *(TopicSpec(topic, 1, KEEP_FOREVER) for topic in single),
             TopicSpec(self.models, 1, COMPACTED),
+            TopicSpec(self.health, 1, KEEP_A_WEEK),
             *(TopicSpec(dead_letter_topic(t), 1, KEEP_FOREVER) for t in (self.events, self.labels)),
         ]
 

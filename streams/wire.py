@@ -115,8 +115,16 @@ class Window(msgspec.Struct, frozen=True):
     end_ms: int
 
 
-class Metric(msgspec.Struct, frozen=True):
-    """One figure of one closed monitor window (``P.metrics.v1``)."""
+class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One figure of one closed monitor window (``P.metrics.v1``).
+
+    ``group`` is ``"field=value"`` where the figure is of a group. ``p_value`` is adjusted for all
+    figures judged together; ``effect`` is the size of the difference in units of its own;
+    ``low`` and ``high`` bound the value (95 %). ``observed`` are the window's counts in the
+    reference's bins, for pictures. ``by`` says by what the window is cut: the events' time, or the
+    arrival of their labels. ``restated`` counts how often the same figure was told before: the last
+    one counts.
+    """
 
     metric: str
     feature: str | None
@@ -125,22 +133,72 @@ class Metric(msgspec.Struct, frozen=True):
     n: int
     window: Window
     model_version: int
+    group: str | None = None
+    p_value: float | None = None
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    observed: tuple[int, ...] | None = None
+    by: Literal["event", "label"] = "event"
+    restated: int = 0
 
 
 SKEW_METRICS = ("feature_skew", "online_skew")
 """Metrics of the skew audit: the share of the rows compared that were not what the log gives.
 ``feature`` is the topic or view; their windows are cut by wall-clock time."""
 
+AlertKind = Literal[
+    "data_drift", "prediction_drift", "concept_drift", "performance", "fairness", "health", "skew"
+]
+AlertState = Literal["suspected", "confirmed", "resolved"]
+Severity = Literal["info", "warning", "critical"]
 
-class Alert(msgspec.Struct, frozen=True):
-    """A monitor's finding (``P.alerts.v1``). ``alert_id`` is a function of window and metric.
 
-    ``offsets`` are the positions that the monitor had read: topic → positions. ``action`` is what
-    the pipeline did about it: ``"retrain"`` or ``"none: <why>"``.
+class Onset(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a change is estimated to have begun: event time, and the record of the features topic
+    (or of the topic named) from which on."""
+
+    time_ms: int
+    partition: int | None = None
+    offset: int | None = None
+    topic: str | None = None
+
+
+class ShiftedBin(msgspec.Struct, frozen=True):
+    """A bin of a feature whose share has changed: shares in [0, 1]."""
+
+    bin: str
+    expected: float
+    observed: float
+
+
+class Related(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Another figure that is out of bounds in the same window, told in the same alert."""
+
+    metric: str
+    feature: str | None
+    value: float
+    effect: float | None = None
+    p_value: float | None = None
+    group: str | None = None
+
+
+class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A monitor's finding (``P.alerts.v1``), one record per state that it enters.
+
+    ``alert_id`` is a function of window, metric and state; ``key`` is that of the finding through
+    all of its states, by which receivers tell repetitions. ``offsets`` are the positions that the
+    monitor had read: topic → positions. ``action`` is what the pipeline did about it:
+    ``"retrain"``, ``"hold rollout"``, ``"roll back"`` or ``"none: <why>"``.
+
+    ``p_value`` is adjusted for all that was judged together; ``effect`` the size of the difference;
+    ``reference`` says what was compared with (``"model 3"``); ``impact`` is by how much the loss is
+    estimated to have grown through it, None where that is not known; ``bins`` the most shifted
+    ones; ``related`` what else is out of bounds, by falling effect; ``link`` a page about it.
     """
 
     alert_id: str
-    kind: Literal["data_drift", "performance", "skew"]
+    kind: AlertKind
     metric: str
     feature: str | None
     value: float
@@ -151,6 +209,56 @@ class Alert(msgspec.Struct, frozen=True):
     cause: str
     offsets: dict[str, Positions]
     action: str
+    key: str = ""
+    state: AlertState = "confirmed"
+    severity: Severity = "warning"
+    group: str | None = None
+    p_value: float | None = None
+    effect: float | None = None
+    reference: str | None = None
+    onset: Onset | None = None
+    impact: float | None = None
+    bins: tuple[ShiftedBin, ...] = ()
+    related: tuple[Related, ...] = ()
+    link: str | None = None
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """What passed through one hop of a process since its last report: ``records`` of them, and how
+    long they took, milliseconds, as counts of a histogram: ``counts[i]`` records took at most
+    ``HOP_EDGES_MS[i]``, the last all longer."""
+
+    name: str
+    records: int
+    counts: tuple[int, ...]
+
+
+HOP_EDGES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
+
+
+class Vitals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one process of the pipeline is (``P.health.v1``), every few seconds, keyed by ``worker``.
+
+    ``at_ms`` and ``began_ms`` (when the process started) are wall-clock times, ``cpu`` the share of
+    one core used since the last report, sizes are bytes. ``figures`` are the process's own, by
+    name, as ``lag/<topic>/<partition>``, ``dead_letters/<topic>`` or ``restarts``.
+    """
+
+    worker: str
+    role: str
+    at_ms: int
+    began_ms: int
+    pid: int
+    cpu: float
+    memory_bytes: int
+    host: str = ""
+    disk_free_bytes: int | None = None
+    network_in_bytes: int | None = None
+    network_out_bytes: int | None = None
+    gpu_busy: float | None = None
+    gpu_memory_bytes: int | None = None
+    hops: tuple[Hop, ...] = ()
+    figures: dict[str, float] = {}
 
 
 class Retrain(msgspec.Struct, frozen=True, tag="retrain"):

@@ -29,7 +29,7 @@ from serving.monitoring.performance import contributions
 from serving.monitoring.schedule import Decision, decide
 from serving.monitoring.told import can_be_scored, width
 from serving.monitoring.windows import StepSums, check_window, step_starts
-from serving.spec import DataDrift, Monitor
+from serving.spec import DataDrift, Monitor, Performance
 from streams.durations import seconds
 from training.networks.tasks import Binary, Task
 from training.reference import Reference
@@ -193,7 +193,7 @@ class MonitorState:
         for monitor in self.monitors:
             if isinstance(monitor, DataDrift):
                 findings += judge_drift(monitor, live, self.counts, end_ms)
-            else:
+            elif isinstance(monitor, Performance):
                 findings += judge_performance(monitor, live, self.scores, end_ms, self.task)
         begun = self.excursions.update(findings)
         decision = decide(

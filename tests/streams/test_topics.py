@@ -52,7 +52,7 @@ def test_names_follow_the_pipeline_and_the_definition() -> None:
     assert names == {
         *(f"bikes.{kind}.v1" for kind in ("events", "labels", "predictions", "shadow")),
         *(f"bikes.{kind}.v1" for kind in ("alerts", "metrics", "models", "commands")),
-        *(f"bikes.{kind}.v1" for kind in ("outcomes", "requests")),
+        *(f"bikes.{kind}.v1" for kind in ("outcomes", "requests", "health")),
         "bikes.features.v3", "bikes.events.v1.dlq", "bikes.labels.v1.dlq",
     }  # fmt: skip
 

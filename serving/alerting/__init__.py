@@ -1,0 +1,1 @@
+"""Alerts: from findings to few, explained alerts, and to what is done about them."""

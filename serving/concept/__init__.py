@@ -1,0 +1,1 @@
+"""Concept drift: change of the loss, its estimate without labels, the delay of labels."""

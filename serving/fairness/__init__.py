@@ -1,0 +1,1 @@
+"""Fairness: rates by group, with intervals."""

@@ -1,0 +1,1 @@
+"""How the processes, the broker and the flow between them are."""
