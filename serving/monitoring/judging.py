@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.monitoring.drift import Drift, compare
-from serving.monitoring.performance import (
+from serving.monitoring.windows import StepSums
+from serving.performance.figures import (
     Figures,
     Verdict,
     figures,
@@ -16,7 +17,6 @@ from serving.monitoring.performance import (
     judge_log_loss,
     names,
 )
-from serving.monitoring.windows import StepSums
 from serving.spec import DataDrift, Performance
 from streams.durations import seconds
 from streams.wire import Metric, Window

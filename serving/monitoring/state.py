@@ -25,10 +25,10 @@ from serving.monitoring.judging import (
 )
 from serving.monitoring.label_records import LabelRows
 from serving.monitoring.matching import Matcher, Matches, Orphan
-from serving.monitoring.performance import contributions
 from serving.monitoring.schedule import Decision, decide
 from serving.monitoring.told import can_be_scored, width
 from serving.monitoring.windows import StepSums, check_window, step_starts
+from serving.performance.figures import contributions
 from serving.spec import DataDrift, Monitor, Performance
 from streams.durations import seconds
 from training.networks.tasks import Binary, Task

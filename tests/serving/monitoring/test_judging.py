@@ -9,8 +9,8 @@ from serving.monitoring.judging import (
     judge_performance,
     performance_key,
 )
-from serving.monitoring.performance import contributions
 from serving.monitoring.windows import StepSums
+from serving.performance.figures import contributions
 from serving.spec import DataDrift, Performance
 from streams.wire import Metric, Window
 from training.networks.tasks import Regression

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import sem
 
-from serving.monitoring.performance import (
+from serving.monitoring.told import Told, can_be_scored, rows_of, width
+from serving.performance.figures import (
     ALPHA,
     WIDTH,
     contributions,
@@ -13,7 +14,6 @@ from serving.monitoring.performance import (
     judge_log_loss,
     names,
 )
-from serving.monitoring.told import Told, can_be_scored, rows_of, width
 from training.networks.tasks import Binary, MultiClass, Regression
 from training.scores import FLOOR
 

@@ -1,0 +1,1 @@
+"""How well models answer: figures from matched labels, by window, slice, version and event time."""
