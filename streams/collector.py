@@ -1,6 +1,8 @@
 """The garbage collector in a process that takes many small objects in hand at once."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _YOUNG = 50_000
 
@@ -15,3 +17,15 @@ def spare_what_stays() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Do so for a while: what the threshold was before, and what stood, comes back at the end."""
+    before = gc.get_threshold()
+    spare_what_stays()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

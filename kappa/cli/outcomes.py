@@ -5,36 +5,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
+from kappa.cli.newest import (
+    TABLE_ROWS,
+    FollowOption,
+    JsonOption,
+    LimitOption,
+    clock,
+    print_lines,
+)
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from rich.console import Console
     from rich.table import Table
 
     from serving.feedback.account import Account
     from streams.wire import Outcome
 
-TABLE_ROWS = 20
-
 
 def outcomes(
     pipeline: PipelineOption = DEFAULT_PIPELINE,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show what comes from now on, until Ctrl-C.")
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            "-n",
-            min=1,
-            help=f"How many at most. [default: the newest {TABLE_ROWS}; all with --json or -f]",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line.")
-    ] = False,
+    follow: FollowOption = False,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
     summary: Annotated[
         bool, typer.Option("--summary", help="Only the counts: matched, waiting, late.")
     ] = False,
@@ -42,6 +35,7 @@ def outcomes(
     """Show predictions with their labels, and how many got one, wait, or came too late."""
     import json
     from contextlib import suppress
+    from functools import partial
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
@@ -54,9 +48,10 @@ def outcomes(
         declared, bootstrap = context.pipeline, context.bootstrap
         topic, partitions = declared.topics.outcomes, declared.events.partitions
         zone = ZoneInfo(declared.timezone)
+        cells = partial(_cells, zone=zone)
         if follow:
             for came in coming_outcomes(bootstrap, topic, partitions, limit):
-                _print(came, console, zone, as_json)
+                print_lines(came, console, cells, as_json)
             return
         account = read_account(bootstrap, declared.topics)
         if summary and as_json:
@@ -66,7 +61,7 @@ def outcomes(
             wanted = limit if limit or as_json else TABLE_ROWS
             found = newest_outcomes(bootstrap, topic, partitions, wanted)
             if as_json:
-                _print(found, console, zone, as_json)
+                print_lines(found, console, cells, as_json)
                 return
             if found:
                 console.print(outcomes_table(found, f"Outcomes of {declared.name}", zone))
@@ -109,22 +104,9 @@ def account_lines(account: "Account | None") -> list[str]:
     ]
 
 
-def _print(found: "list[Outcome]", console: "Console", zone: "ZoneInfo", as_json: bool) -> None:
-    import msgspec
-
-    for outcome in found:
-        if as_json:
-            typer.echo(msgspec.json.encode(outcome).decode())
-        else:
-            console.print("  ".join(_cells(outcome, zone)), soft_wrap=True, markup=False)
-
-
 def _cells(outcome: "Outcome", zone: "ZoneInfo") -> list[str]:
-    from datetime import UTC, datetime
-
-    at = datetime.fromtimestamp(outcome.label_time_ms / 1000, UTC).astimezone(zone)
     return [
-        at.strftime("%Y-%m-%d %H:%M:%S"),
+        clock(outcome.label_time_ms, zone),
         _length(outcome.label_time_ms - outcome.event_time_ms),
         outcome.event_id,
         outcome.entity,

@@ -5,41 +5,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
+from kappa.cli.newest import (
+    TABLE_ROWS,
+    FollowOption,
+    JsonOption,
+    LimitOption,
+    clock,
+    print_lines,
+)
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from rich.console import Console
     from rich.table import Table
 
     from streams.wire import Prediction
 
-TABLE_ROWS = 20
-
 
 def predictions(
     pipeline: PipelineOption = DEFAULT_PIPELINE,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show what comes from now on, until Ctrl-C.")
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            "-n",
-            min=1,
-            help=f"How many at most. [default: the newest {TABLE_ROWS}; all with --json or -f]",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line.")
-    ] = False,
+    follow: FollowOption = False,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
     shadow: Annotated[
         bool, typer.Option("--shadow", help="The answers of versions in shadow.")
     ] = False,
 ) -> None:
     """Show committed predictions: which model answered what to which event."""
     from contextlib import suppress
+    from functools import partial
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
@@ -51,14 +45,15 @@ def predictions(
         declared = context.pipeline
         topic = declared.topics.shadow if shadow else declared.topics.predictions
         partitions, zone = declared.events.partitions, ZoneInfo(declared.timezone)
+        cells = partial(_cells, zone=zone)
         if follow:
             for came in coming_predictions(context.bootstrap, topic, partitions, limit):
-                _print(came, console, zone, as_json)
+                print_lines(came, console, cells, as_json)
             return
         wanted = limit if limit or as_json else TABLE_ROWS
         found = newest_predictions(context.bootstrap, topic, partitions, wanted)
         if as_json:
-            _print(found, console, zone, as_json)
+            print_lines(found, console, cells, as_json)
         elif found:
             console.print(predictions_table(found, f"Predictions of {declared.name}", zone))
         else:
@@ -80,23 +75,9 @@ def predictions_table(found: "list[Prediction]", title: str, zone: "ZoneInfo") -
     return table
 
 
-def _print(found: "list[Prediction]", console: "Console", zone: "ZoneInfo", as_json: bool) -> None:
-    import msgspec
-
-    if as_json:
-        for prediction in found:
-            typer.echo(msgspec.json.encode(prediction).decode())
-    else:
-        for prediction in found:
-            console.print("  ".join(_cells(prediction, zone)), soft_wrap=True, markup=False)
-
-
 def _cells(prediction: "Prediction", zone: "ZoneInfo") -> list[str]:
-    from datetime import UTC, datetime
-
-    at = datetime.fromtimestamp(prediction.event_time_ms / 1000, UTC).astimezone(zone)
     return [
-        at.strftime("%Y-%m-%d %H:%M:%S"),
+        clock(prediction.event_time_ms, zone),
         prediction.event_id,
         prediction.entity,
         _answer(prediction),

@@ -16,11 +16,9 @@ what is written: see :meth:`OutcomesWorker._recover`.
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -37,6 +35,7 @@ from serving.inference.stretches import Place
 from serving.monitoring.snapshot import folder_lock
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
+from streams.collector import rare_collections
 from streams.errors import BrokerError
 from streams.positions import PositionReader
 from streams.settings import Settings
@@ -224,21 +223,7 @@ def run_outcomes(bootstrap: str, pipeline: Pipeline, home: Path) -> None:
     with until_signal(threading.Event()) as stop:
         worker = OutcomesWorker(bootstrap, pipeline, home)
         try:
-            with _rare_collections():
+            with rare_collections():
                 worker.run(stop)
         finally:
             worker.close()
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for cycles seldom: a batch makes many objects and no cycle."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.collector import spare_what_stays
+from streams.collector import rare_collections, spare_what_stays
 
 
 class Node:
@@ -33,3 +33,13 @@ def test_what_stays_is_not_looked_at_and_garbage_still_goes() -> None:
     after = [weakref.ref(Node()) for _ in range(10)]
     gc.collect()
     assert [node() for node in after] == [None] * 10
+
+
+def test_rare_collections_end_as_they_began() -> None:
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with pytest.raises(KeyError), rare_collections():
+        assert gc.get_threshold()[0] > thresholds[0]
+        assert gc.get_freeze_count() > frozen
+        raise KeyError
+    assert gc.get_threshold() == thresholds
+    assert gc.get_freeze_count() == 0
