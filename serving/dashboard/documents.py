@@ -622,7 +622,7 @@ class PromoteOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RollBackOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /api/actions/rollback``: ``version`` None is the live one, ``to`` what answers then."""
+    """``POST /api/actions/rollback``: ``version`` None is the live one, ``to`` what is live then."""
 
     reason: str
     version: int | None = None
