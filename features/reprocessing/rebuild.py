@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -34,7 +33,7 @@ from features.processing.stages import Stage, stages_of
 from features.reprocessing.output import Failure
 from features.reprocessing.reading import RebuildProgress, Throttle
 from features.reprocessing.stage import StageBuild, StageJob
-from streams.collector import spare_what_stays
+from streams.collector import rare_collections
 from streams.errors import ConfigurationError, StateError
 from streams.group_offsets import Committed, GroupOffsets, has_members
 from streams.removal import clear_topic
@@ -121,7 +120,7 @@ def run_rebuild(
         StateError: another build of the definition runs here, or the state fails.
         BrokerError: the broker fails; the next run goes on from the last committed offset.
     """
-    with _alone(job.home, job.definition.version), _sparing():
+    with _alone(job.home, job.definition.version), rare_collections():
         return asyncio.run(_build(job, observe, stop))
 
 
@@ -227,15 +226,3 @@ def _alone(home: Path, version: int) -> Iterator[None]:
                 f"another replay is building definition v{version}: wait for it, or stop it"
             ) from None
         yield
-
-
-@contextmanager
-def _sparing() -> Iterator[None]:
-    """Have the garbage collector pass over what was there before, for the time of a build."""
-    before = gc.get_threshold()
-    spare_what_stays()
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()

@@ -8,20 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import typer
 
 from kappa.cli.context import Context, open_context
+from kappa.cli.progress_screen import ProgressScreen
 from kappa.cli.ranges import event_ranges
 
 if TYPE_CHECKING:
     from features.definition import Definition
     from features.reprocessing.reading import RebuildProgress
     from features.reprocessing.rebuild import RebuildJob, RebuildReport
-
-LINE_EVERY_S = 5.0
 
 
 def version_of(text: str) -> int:
@@ -53,8 +51,13 @@ def build(
 
         definition = context.pipeline.definition(version_of(version))
         job = _job(context, definition, limits, partition, rate, online)
-        with _stopping() as stop, BuildScreen(version, job.topics.features) as screen:
-            report = run_rebuild(job, screen.update, stop.is_set)
+        title = f"{version} → {job.topics.features}"
+        with _stopping() as stop, ProgressScreen(title, "events") as screen:
+
+            def show(progress: "RebuildProgress") -> None:
+                screen.update(progress.done, progress.total, _told(progress))
+
+            report = run_rebuild(job, show, stop.is_set)
     if as_json:
         typer.echo(json.dumps({**asdict(report), "events_per_s": round(report.events_per_s)}))
     else:
@@ -124,61 +127,6 @@ def _sentence(job: "RebuildJob", report: "RebuildReport") -> str:
     if job.ranges is not None:
         return f"range built: {done}; compare it with kappa diff"
     return f"built: {done}; kappa up keeps it up to date from here"
-
-
-class BuildScreen:
-    """Shows a build's progress on stderr: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, version: str, topic: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        self._console = Console(stderr=True)
-        self._title = f"{version} → {topic}"
-        self._last_line_s = time.monotonic()
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[told]}"),
-                console=self._console,
-                transient=True,
-            )
-            self._task = self._bar.add_task(self._title, total=None, told="")
-
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        if self._bar:
-            self._bar.stop()
-
-    def update(self, progress: "RebuildProgress") -> None:
-        """Show how far the build is."""
-        if self._bar:
-            self._bar.update(
-                self._task, completed=progress.done, total=progress.total, told=_told(progress)
-            )
-            return
-        now_s = time.monotonic()
-        if now_s - self._last_line_s >= LINE_EVERY_S:
-            self._last_line_s = now_s
-            self._console.print(
-                f"{self._title}: {progress.done:,} of {progress.total:,} events, {_told(progress)}",
-                highlight=False,
-                soft_wrap=True,
-            )
 
 
 def _told(progress: "RebuildProgress") -> str:

