@@ -352,8 +352,8 @@ class Rollout(Document, frozen=True, kw_only=True):
 
 class Experiment(msgspec.Struct, frozen=True):
     """An A/B experiment. ``plan`` and ``evidence`` are as in the log (plain JSON): what was
-    planned, and what was found when it was stopped. ``outcomes`` counts answers with a label by
-    version, as text, since JSON has no other keys."""
+    planned, and what was found when it was stopped. How it stands now is told by
+    ``GET /api/experiments/findings?name=`` (:class:`ExperimentFindings`)."""
 
     name: str
     definition: int
@@ -365,13 +365,41 @@ class Experiment(msgspec.Struct, frozen=True):
     stopped_ms: int | None
     stop_reason: str | None
     evidence: dict[str, Any] | None
-    outcomes: dict[str, int]
 
 
 class Experiments(Document, frozen=True, kw_only=True):
     """Experiments, the running ones first, then the newest."""
 
     experiments: list[Experiment]
+
+
+class CoursePoint(msgspec.Struct, frozen=True):
+    """The primary metric of a treatment less that of the control, of the outcomes up to ``at_ms``
+    (event time); ``low`` and ``high`` hold at all times at once."""
+
+    at_ms: int
+    version: int
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+class ExperimentFindings(msgspec.Struct, frozen=True):
+    """``GET /api/experiments/findings?name=``: what an experiment shows now, which reads all of its
+    outcomes (seconds). ``verdict`` is ``ship``, ``keep``, ``undecided`` or ``invalid``;
+    ``entities`` are those of the control and of each treatment; ``effects`` are as in
+    ``kappa experiment report --json``."""
+
+    name: str
+    verdict: str
+    reason: str
+    winner: int | None
+    reached: bool
+    outcomes: int
+    days: float
+    entities: list[int]
+    effects: list[dict[str, Any]]
+    course: list[CoursePoint]
 
 
 # --- health --------------------------------------------------------------------------------------
@@ -461,22 +489,20 @@ class Health(Document, frozen=True, kw_only=True):
 
 
 class AlertEntry(msgspec.Struct, frozen=True):
-    """A finding: its newest record, and the states that it went through (ascending)."""
+    """A finding: its newest record, and the states that it went through (ascending). ``since_ms``
+    is when the newest excursion began: the end of the window (event time) that raised it first."""
 
     key: str
     newest: Alert
-    written_ms: int
-    first_ms: int
+    since_ms: int
     states: list["AlertStep"]
 
 
 class AlertStep(msgspec.Struct, frozen=True):
-    """A state that a finding entered: end of the window (event time), when it was written (clock
-    on the wall), figure and action."""
+    """A state that a finding entered: end of the window (event time), figure and action."""
 
     state: Literal["suspected", "confirmed", "resolved"]
     at_ms: int
-    written_ms: int
     value: float
     action: str
 
@@ -622,7 +648,7 @@ class PromoteOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RollBackOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /api/actions/rollback``: ``version`` None is the live one, ``to`` what is live then."""
+    """``POST /api/actions/rollback``: ``version`` None is the live one, ``to`` what answers."""
 
     reason: str
     version: int | None = None
