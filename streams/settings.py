@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     ``KAPPA_ANSWER_WITH``: what runs the models: ``auto`` (the default: a GPU where there is one,
     ONNX Runtime on the CPU elsewhere), ``cpu`` (ONNX Runtime, or torch where a model can't be run
     by it), ``torch`` (on the CPU) or ``cuda``.
+    ``KAPPA_METRICS_PORT``: where each process shows its figures to Prometheus (``/metrics``), a
+    port of ``KAPPA_METRICS_HOST``, by default 127.0.0.1; without a port nowhere.
+    ``KAPPA_STUCK_AFTER_S``: a worker whose loop stands still for so many seconds ends, and is
+    started again by its supervisor.
     ``KAPPA_SKEW_EVERY``: every which partition the skew audit follows; 1, all of them, by default.
     """
 
@@ -42,6 +46,9 @@ class Settings(BaseSettings):
     online_interval_ms: int = Field(default=250, ge=1)
     snapshots: str | None = None
     answer_with: AnswerWith = "auto"
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    metrics_host: str = "127.0.0.1"
+    stuck_after_s: float = Field(default=300.0, gt=0)
     skew_every: int = Field(default=1, ge=1)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     training_ranks: int = 2

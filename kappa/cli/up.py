@@ -81,8 +81,8 @@ def _watch(
     from rich.console import Console
     from rich.live import Live
 
-    from infra.lag import LagReader
     from infra.roles import feature_stages
+    from serving.health.lag import LagReader
     from streams.errors import BrokerError
 
     stop = threading.Event()

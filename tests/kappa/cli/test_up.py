@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from infra.lag import LagReader, inputs
 from infra.supervisor import EXIT_USER_MUST_ACT, ProcessStatus
 from kappa.cli.up import process_lines, process_table
+from serving.health.lag import LagReader, inputs
 from streams.kafka_client import producer
 from streams.positions import PositionReader
 from streams.topics import Topics, ensure_topics

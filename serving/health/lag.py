@@ -1,7 +1,9 @@
 """How far each process of a pipeline is behind its inputs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+from kafka.protocol.consumer.offsets import IsolationLevel
 
 from features.processing.stages import Stage
 from streams.control import ControlFollower, decode_model_events
@@ -9,6 +11,39 @@ from streams.errors import BrokerError
 from streams.positions import PositionReader
 from streams.rollout import Rollout
 from streams.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a group stands in a partition: ``committed`` is None where it never committed."""
+
+    committed: int | None
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """How many offsets are not committed yet."""
+        return self.end - max(0, self.committed or 0)
+
+
+def standings(
+    reader: PositionReader, group: str, topics: dict[str, int]
+) -> dict[str, dict[int, Standing]]:
+    """Return topic → partition → where ``group`` stands, up to the very end of each: what a
+    transaction wrote may stand behind the end of read_committed readers though it is committed.
+
+    Raises:
+        BrokerError: the broker does not tell.
+    """
+    ends = reader.ends(topics, IsolationLevel.READ_UNCOMMITTED)
+    committed = reader.committed(group)
+    return {
+        topic: {
+            p: Standing(committed.get(topic, {}).get(p), end)
+            for p, end in sorted(by_partition.items())
+        }
+        for topic, by_partition in ends.items()
+    }
 
 
 def inputs(topics: Topics, partitions: int) -> dict[str, dict[str, int]]:
@@ -54,23 +89,34 @@ class LagReader:
 
     def read(self) -> Mapping[str, int]:
         """Return role → records not yet committed; empty while the broker does not answer."""
+        return {
+            role: sum(at.lag for by in topics.values() for at in by.values())
+            for role, topics in self.by_partition().items()
+        }
+
+    def by_partition(self) -> dict[str, dict[str, dict[int, Standing]]]:
+        """Return role → topic → partition → where its group stands; empty while the broker does
+        not answer."""
         try:
             if self._reader is None:
                 self._reader = self._connect(self._bootstrap)
-            reader, topics = self._reader, self._current()
-            groups = {
-                role: (topics.group(role), read)
-                for role, read in inputs(topics, self._partitions).items()
-            }
-            for role, stage in self._stages.items():
-                groups[role] = stage.group, {stage.input: self._partitions}
             return {
-                role: sum(reader.lag(group, read).values())
-                for role, (group, read) in groups.items()
+                role: standings(self._reader, group, read)
+                for role, (group, read) in self._groups(self._current()).items()
             }
         except BrokerError:
             self.close()
             return {}
+
+    def _groups(self, topics: Topics) -> dict[str, tuple[str, dict[str, int]]]:
+        """Return role → its group, and topic → partitions that it reads."""
+        groups = {
+            role: (topics.group(role), read)
+            for role, read in inputs(topics, self._partitions).items()
+        }
+        for role, stage in self._stages.items():
+            groups[role] = stage.group, {stage.input: self._partitions}
+        return groups
 
     def close(self) -> None:
         """Close the connection."""
