@@ -58,7 +58,7 @@ def status_of(log: Sequence[Logged], first: int, partitions: int) -> dict[str, A
     state, changes = Rollout(), []
     for logged in log:
         after = state.apply(logged.event)
-        told = _told(logged.event)
+        told = told_of(logged.event)
         if told and after is not state:  # a stale one changed nothing
             changes.append({"offset": logged.offset, "time_ms": logged.time_ms, **told})
         state = after
@@ -132,7 +132,7 @@ def _definition(state: Rollout, definition: int, partitions: int) -> dict[str, A
     }
 
 
-def _told(event: ModelEvent) -> dict[str, Any] | None:
+def told_of(event: ModelEvent) -> dict[str, Any] | None:
     """Return who changed what and why; None of what is no change."""
     match event:
         case StageChanged():
