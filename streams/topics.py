@@ -15,7 +15,7 @@ KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 KEEP_A_WEEK = {"retention.ms": "604800000"}
 COMPACTED = {"cleanup.policy": "compact"}
 CONNECT_TIMEOUT_S = 3.0
-LASTING = ("inference", "shadow", "monitor", "trainer", "outcomes", "rollout", "online")
+LASTING = ("inference", "shadow", "monitor", "trainer", "outcomes", "rollout", "online", "notify")
 """The roles that a cut-over takes from one definition to the next."""
 
 _FIELD = re.compile(r"[A-Za-z0-9_]+")

@@ -7,18 +7,19 @@ from typing import Any
 
 import msgspec
 
+from serving.alerting.acting import evidence_of
 from serving.rollout.declared import RolloutPolicy
 from serving.rollout.policy import Finding
 from serving.rollout.trial import Trial
 from streams.rollout import Rollout
-from streams.wire import Judged, Positions, StageChanged
+from streams.wire import Alert, Judged, Positions, StageChanged
 
 BY = "policy"
 
 
 def decided(
     finding: Finding, trial: Trial, rollout: Rollout, policy: RolloutPolicy, owner: str,
-    positions: Positions,
+    positions: Positions, held_by: Alert | None = None,
 ) -> StageChanged | Judged | None:  # fmt: skip
     """Return the record to append, a change without its number; None where the log says it already.
 
@@ -32,10 +33,11 @@ def decided(
         policy: the declared policy.
         owner: who put the version into its stage.
         positions: the next offsets of the outcomes' topic: what was read by then.
+        held_by: an alert that stands and lets no version go on.
     """
     only_says = policy.dry_run or owner == "operator"
     if not only_says:
-        finding = _as_possible(finding, trial, rollout)
+        finding = _as_possible(finding, trial, rollout, held_by)
     evidence = {**finding.evidence, "outcomes": positions}
     if finding.verdict != "hold" and not only_says:
         return _change(finding, evidence, trial, rollout, policy)
@@ -61,7 +63,9 @@ def _change(
     return msgspec.structs.replace(change, stage="canary", share=share, salt=salt)
 
 
-def _as_possible(finding: Finding, trial: Trial, rollout: Rollout) -> Finding:
+def _as_possible(
+    finding: Finding, trial: Trial, rollout: Rollout, held_by: Alert | None
+) -> Finding:
     """Return ``finding``, or hold where something else stands in the way of a promotion."""
     if finding.verdict != "promote":
         return finding
@@ -69,7 +73,10 @@ def _as_possible(finding: Finding, trial: Trial, rollout: Rollout) -> Finding:
     routing = rollout.routing(definition)
     others = [arm.version for arm in routing.arms if arm.version != trial.version]
     running = rollout.experiment(definition)
-    if definition in rollout.pinned:
+    more: dict[str, Any] = {}
+    if held_by is not None:
+        rule, why, more = "alert", f"alert: {held_by.cause}", {"alert": evidence_of(held_by)}
+    elif definition in rollout.pinned:
         rule, why = "pinned", f"model {rollout.pinned[definition]} is pinned"
     elif running is not None:
         rule, why = "experiment", f"the experiment {running.started.name} runs"
@@ -79,13 +86,13 @@ def _as_possible(finding: Finding, trial: Trial, rollout: Rollout) -> Finding:
         return finding
     reason = f"{why}: waits; {finding.reason}"
     return replace(
-        finding, verdict="hold", reason=reason, evidence={**finding.evidence, "rule": rule}
+        finding, verdict="hold", reason=reason, evidence={**finding.evidence, "rule": rule, **more}
     )
 
 
-def _said(judged: Judged) -> tuple[str, Any, Any, Any, bool]:
+def _said(judged: Judged) -> tuple[Any, ...]:
     return (judged.verdict, *_place(judged.evidence), judged.dry_run)
 
 
-def _place(evidence: dict[str, Any]) -> tuple[Any, Any, Any]:
-    return evidence.get("rule"), evidence.get("share"), evidence.get("against")
+def _place(evidence: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(evidence.get(name) for name in ("rule", "share", "against", "alert"))

@@ -6,7 +6,8 @@ that they are of; whether it counted is read from the log, so of two who decide 
 
 State is snapshot plus log. After a crash the outcomes behind the snapshot are read again; a change
 that had been appended is found in the control log, and a version that stands in its next stage is
-not judged in the one before. With one partition the verdicts are a function of the two logs; with
+not judged in the one before. While an alert stands that a policy "hold rollout" is about, nothing
+is promoted. With one partition the verdicts are a function of the two logs; with
 several the outcomes' order among the partitions is that of reading, and the sums at the positions
 told in the evidence are the same whatever it was.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from serving.alerting.holding import Holds
 from serving.monitoring.log_reader import LogReader
 from serving.monitoring.snapshot import folder_lock
 from serving.pipeline import Pipeline
@@ -71,6 +73,7 @@ class RolloutWorker:
             self._follower = ControlFollower(bootstrap, topics.models)
             self._writer = ControlWriter(bootstrap)
             self._changes = Changes(bootstrap, topics.models)
+            self._holds = Holds(bootstrap, topics.alerts, pipeline.alerting.policies)
             self._follow()
             group, partitions = topics.group("rollout"), pipeline.events.partitions
             self._positions = {p: self._positions.get(p, 0) for p in range(partitions)}
@@ -113,6 +116,7 @@ class RolloutWorker:
         self._reader.close()
         self._follower.close()
         self._changes.close()
+        self._holds.close()
         self._lock.close()
 
     def _take(self, batch: LogBatch) -> None:
@@ -147,7 +151,10 @@ class RolloutWorker:
             finding = self._judge.judge(trial, self.ladder.codes.names)
             positions = {str(p): at for p, at in sorted(self._positions.items())}
             owner = self.ladder.owners.get(version, "")
-            event = decided(finding, trial, self.ladder.rollout, self._policy, owner, positions)
+            held_by = self._holds.now() if finding.verdict == "promote" else None
+            event = decided(
+                finding, trial, self.ladder.rollout, self._policy, owner, positions, held_by
+            )
             if event is not None:
                 self._append(event)
 

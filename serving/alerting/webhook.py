@@ -1,0 +1,45 @@
+"""Alerts to a webhook: one POST of JSON per record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from serving.alerting.declared import Webhook
+from serving.alerting.sending import Poster
+from streams.wire import Alert, Severity
+
+
+class WebhookTarget:
+    """Sends each record. Errors as :class:`serving.alerting.sending.Poster`."""
+
+    beats_every_s: float | None = None
+
+    def __init__(self, declared: Webhook, pipeline: str) -> None:
+        self._pipeline = pipeline
+        self._poster = Poster(declared.url, declared.token)
+        self.name = f"webhook {self._poster.name}"
+        self.severity: Severity = declared.severity
+
+    def send(self, alert: Alert) -> None:
+        """Send a record. Errors as :meth:`serving.alerting.sending.Poster.post`."""
+        body = webhook_body(self._pipeline, alert)
+        self._poster.post(body, {"Idempotency-Key": alert.alert_id})
+
+    def beat(self, standing: Iterable[Alert]) -> None:
+        """Nothing: a webhook is told once."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._poster.close()
+
+
+def webhook_body(pipeline: str, alert: Alert) -> dict[str, Any]:
+    """Return what is sent: the record, and ``text`` in words, which chat services show."""
+    state = "resolved" if alert.state == "resolved" else alert.severity
+    action = "" if alert.action.startswith("none") else f"; {alert.action}"
+    return {
+        "pipeline": pipeline,
+        "text": f"[{state}] {pipeline}: {alert.cause}{action}",
+        "alert": alert,
+    }

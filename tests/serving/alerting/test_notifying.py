@@ -1,0 +1,290 @@
+"""The process that passes alerts on: a real broker, real servers."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from serving.alerting.declared import Alerting, Alertmanager, Policy, Webhook
+from serving.alerting.notifying import NotifyWorker
+from serving.pipeline import Pipeline
+from streams.control import ControlFollower, ControlWriter, decode_model_events
+from streams.errors import ConfigurationError
+from streams.kafka_client import producer
+from streams.rollout import Rollout
+from streams.stream import EventStream
+from streams.topics import ensure_topics
+from streams.wire import Alert, ModelEvent, Pinned, Registered, StageChanged
+from tests.serving.alerting.told_server import ToldServer, an_alert, told_server
+from tests.serving.monitored import DEFINITION, LABELS, Trip
+
+pytestmark = pytest.mark.broker
+WITHIN_S = 30.0
+
+
+class AlertLog:
+    """A pipeline's alerts and control log on a real broker."""
+
+    def __init__(self, bootstrap: str, alerting: Alerting) -> None:
+        events = EventStream(Trip, id="id", entity="rider", event_time="at_ms", partitions=1)
+        name = f"t{uuid4().hex[:8]}"
+        self.bootstrap = bootstrap
+        self.pipeline = Pipeline(name, events, LABELS, DEFINITION, alerting=alerting)
+        ensure_topics(bootstrap, self.pipeline.topic_specs)
+
+    def tell(self, *alerts: Alert) -> None:
+        client = producer(self.bootstrap, linger_ms=0)
+        for alert in alerts:
+            client.produce(self.pipeline.topics.alerts, msgspec.json.encode(alert), b"k", 0)
+        assert client.flush(30) == 0
+
+    def append(self, *events: ModelEvent) -> None:
+        writer = ControlWriter(self.bootstrap)
+        for event in events:
+            writer.append_model_event(self.pipeline.topics.models, event)
+
+    def events(self) -> list[ModelEvent]:
+        with closing(ControlFollower(self.bootstrap, self.pipeline.topics.models)) as follower:
+            return decode_model_events(follower.catch_up())
+
+    def rollout(self) -> Rollout:
+        return Rollout().apply_all(self.events())
+
+    def by_alert(self) -> list[StageChanged]:
+        return [e for e in self.events() if isinstance(e, StageChanged) and e.by == "alert"]
+
+    def worker(self) -> NotifyWorker:
+        return NotifyWorker(self.bootstrap, self.pipeline, waits_s=(0.02, 0.1))
+
+
+def until(worker: NotifyWorker, is_there: Callable[[], bool]) -> None:
+    """Let the worker work until it is."""
+    deadline_s = time.monotonic() + WITHIN_S
+    while not is_there():
+        assert time.monotonic() < deadline_s, "it does not come"
+        worker.turn()
+
+
+def ids(server: ToldServer) -> list[str]:
+    return [body["alert"]["alert_id"] for body in server.taken]
+
+
+def done(worker: NotifyWorker) -> bool:
+    return all(n == 0 for name, n in worker.figures().items() if name.endswith("/waiting"))
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[ToldServer]:
+    with told_server() as running:
+        yield running
+
+
+def test_alerts_are_sent_in_order_by_severity_and_only_what_was_confirmed(
+    bootstrap: str, server: ToldServer
+) -> None:
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url),)))
+    with closing(log.worker()) as worker:
+        log.tell(
+            an_alert(1, "suspected"),
+            an_alert(1),
+            an_alert(2, severity="info"),
+            an_alert(3, severity="critical"),
+            an_alert(1),  # told again by a restarted monitor
+            an_alert(1, "resolved"),
+        )
+        until(worker, lambda: len(server.taken) >= 3 and done(worker))
+    assert ids(server) == ["a1-confirmed", "a3-confirmed", "a1-resolved"]
+
+
+def test_a_dead_target_holds_up_no_other_and_gets_all_in_order_once_it_is_back(
+    bootstrap: str, server: ToldServer
+) -> None:
+    with told_server() as dead:
+        dead.always = 503
+        log = AlertLog(bootstrap, Alerting(notify=(Webhook(dead.url), Webhook(server.url))))
+        with closing(log.worker()) as worker:
+            log.tell(an_alert(1), an_alert(2), an_alert(3))
+            until(worker, lambda: len(server.taken) == 3 and len(dead.bodies) > 3)
+            figures = worker.figures()
+            name = f"notify/webhook {dead.url}"
+            assert figures[f"{name}/waiting"] == 3
+            assert figures[f"{name}/failing_s"] > 0
+            assert figures[f"notify/webhook {server.url}/failing_s"] == 0
+            tried = {body["alert"]["alert_id"] for _, body in dead.bodies}
+            assert tried == {"a1-confirmed"}  # nothing passes what was not taken
+            dead.always = None
+            until(worker, lambda: len(dead.taken) == 3 and done(worker))
+            assert worker.figures()[f"{name}/failing_s"] == 0
+    assert ids(dead) == ids(server) == ["a1-confirmed", "a2-confirmed", "a3-confirmed"]
+
+
+def test_a_restarted_process_goes_on_where_each_target_stood(
+    bootstrap: str, server: ToldServer
+) -> None:
+    with told_server() as dead:
+        log = AlertLog(bootstrap, Alerting(notify=(Webhook(dead.url), Webhook(server.url))))
+        with closing(log.worker()) as worker:
+            log.tell(an_alert(1))
+            until(worker, lambda: len(server.taken) == 1 == len(dead.taken) and done(worker))
+            dead.always = 500
+            log.tell(an_alert(2), an_alert(1, "resolved"))
+            until(worker, lambda: len(server.taken) == 3 and len(dead.bodies) > 2)
+        dead.always = None
+        log.tell(an_alert(3))
+        with closing(log.worker()) as worker:
+            until(worker, lambda: len(server.taken) == 4 == len(dead.taken) and done(worker))
+    assert ids(server) == ids(dead)
+    assert ids(dead) == ["a1-confirmed", "a2-confirmed", "a1-resolved", "a3-confirmed"]
+
+
+def test_a_new_target_is_told_what_stands_and_not_what_is_over(
+    bootstrap: str, server: ToldServer
+) -> None:
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url),)))
+    log.tell(an_alert(1), an_alert(2), an_alert(1, "resolved"), an_alert(3, "suspected"))
+    with closing(log.worker()) as worker:
+        log.tell(an_alert(3))
+        until(worker, lambda: len(server.taken) == 2 and done(worker))
+    assert ids(server) == ["a2-confirmed", "a3-confirmed"]
+
+
+def test_a_record_that_is_refused_is_left_out_and_counted(
+    bootstrap: str, server: ToldServer
+) -> None:
+    server.answers = [400]
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url),)))
+    with closing(log.worker()) as worker:
+        log.tell(an_alert(1), an_alert(2))
+        until(worker, lambda: len(server.taken) == 1 and done(worker))
+        assert worker.figures()[f"notify/webhook {server.url}/refused"] == 1
+    assert ids(server) == ["a2-confirmed"]
+
+
+def test_alertmanager_is_told_again_what_stands_also_after_a_restart(
+    bootstrap: str, server: ToldServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.alerting.alertmanager.AlertmanagerTarget.beats_every_s", 0.05)
+    log = AlertLog(bootstrap, Alerting(notify=(Alertmanager(server.url),)))
+
+    def standing(body: Any) -> list[str]:
+        return [alert["labels"]["feature"] for alert in body]
+
+    with closing(log.worker()) as worker:
+        log.tell(an_alert(1), an_alert(2))
+        until(worker, lambda: any(standing(body) == ["f1", "f2"] for body in server.taken))
+    before = len(server.taken)
+    with closing(log.worker()) as worker:
+        until(worker, lambda: any(standing(b) == ["f1", "f2"] for b in server.taken[before:]))
+        log.tell(an_alert(1, "resolved"))
+        until(worker, lambda: standing(server.taken[-1]) == ["f2"])
+
+
+def test_a_token_that_is_not_there_ends_the_start(
+    bootstrap: str, server: ToldServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url, token="NO_SUCH_TOKEN"),)))  # noqa: S106
+    with pytest.raises(ConfigurationError, match="NO_SUCH_TOKEN"):
+        log.worker()
+
+
+# Rolling back
+
+ROLL_BACK = Alerting(policies=(Policy("roll back", kinds=("performance",)),))
+
+
+def live_twice(bootstrap: str) -> AlertLog:
+    """Return a log in which model 2 is live, and model 1 was before it."""
+    log = AlertLog(bootstrap, ROLL_BACK)
+    for version in (1, 2):
+        log.append(
+            Registered(version, f"c{version}", "", "", {}, {}, None),
+            StageChanged(version, "live", "a test", change=version),
+        )
+    return log
+
+
+def worse(number: int, state: str = "confirmed", **others: Any) -> Alert:
+    return an_alert(number, state, kind="performance", metric="log_loss", **others)
+
+
+def settle(worker: NotifyWorker, log: AlertLog, *alerts: Alert) -> None:
+    """Tell alerts and let the worker read them all."""
+    already = len(worker.alerts._seen)
+    log.tell(*alerts)
+    until(worker, lambda: len(worker.alerts._seen) >= already + len(alerts))
+
+
+def test_an_alert_about_the_live_version_rolls_it_back_with_its_figures(bootstrap: str) -> None:
+    log = live_twice(bootstrap)
+    with closing(log.worker()) as worker:
+        settle(worker, log, worse(1, "suspected"))
+        assert log.by_alert() == []
+        settle(worker, log, worse(1))
+    (change,) = log.by_alert()
+    assert (change.version, change.stage, change.instead) == (2, "rolled_back", 1)
+    evidence = (change.evidence or {})["alert"]
+    assert (evidence["alert_id"], evidence["value"]) == ("a1-confirmed", 0.41)
+    assert log.rollout().live == 1
+
+
+def test_an_alert_rolls_back_once_while_it_stands_whoever_restarts_and_promotes(
+    bootstrap: str,
+) -> None:
+    log = live_twice(bootstrap)
+    with closing(log.worker()) as worker:
+        settle(worker, log, worse(1))
+    log.append(StageChanged(2, "live", "I know better", by="operator", change=4))
+    with closing(log.worker()) as worker:
+        settle(worker, log, worse(1, alert_id="again"))
+        assert log.rollout().live == 2
+        settle(worker, log, worse(1, "resolved"), worse(1, alert_id="anew"))
+    assert [c.version for c in log.by_alert()] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("alert", "before"),
+    [
+        (an_alert(1), ()),  # of another kind
+        (worse(1, severity="info"), ()),
+        (worse(1, model_version=1), ()),  # of a version that is not live any more
+        (worse(1), (Pinned(1, 2, "mine", change=3),)),
+    ],
+    ids=["kind", "severity", "version", "pinned"],
+)
+def test_what_does_not_concern_the_live_version_changes_nothing(
+    alert: Alert, before: tuple[ModelEvent, ...], bootstrap: str
+) -> None:
+    log = live_twice(bootstrap)
+    log.append(*before)
+    with closing(log.worker()) as worker:
+        settle(worker, log, alert)
+    assert log.by_alert() == []
+    assert log.rollout().live == 2
+
+
+def test_the_first_version_is_not_rolled_back_to_the_prior(bootstrap: str) -> None:
+    log = AlertLog(bootstrap, ROLL_BACK)
+    log.append(Registered(2, "c", "", "", {}, {}, None), StageChanged(2, "live", "", change=1))
+    with closing(log.worker()) as worker:
+        settle(worker, log, worse(1))
+    assert log.by_alert() == []
+
+
+def test_an_alert_confirmed_while_nobody_worked_rolls_back_unless_it_is_over(
+    bootstrap: str,
+) -> None:
+    for is_over in (True, False):
+        log = live_twice(bootstrap)
+        log.tell(worse(1), *([worse(1, "resolved")] if is_over else []))
+        log.worker().close()
+        assert len(log.by_alert()) == (0 if is_over else 1)
