@@ -3,11 +3,15 @@
 Numeric features are binned at the training deciles, so that one outlier cannot make the bins
 blind; both ends are open, and missing values have a bin of their own. Categories have one bin each
 and one for all others. numpy only.
+
+Rows are counted once, in fine bins, of which those are sums: numeric ones at 120 quantiles and
+where the training's range ends, categories at up to a thousand texts. What else is kept are the
+ranges, how much each feature moves by itself (:mod:`training.dispersion`), and the model's own
+scores on the validation rows.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -17,10 +21,12 @@ from numpy.typing import NDArray
 from streams.errors import ModelError
 from training.dataset.encoding import sample_step
 from training.dataset.prepared import Columns
-from training.dataset.texts import counted
+from training.dataset.texts import CodedTexts, counted
+from training.dispersion import Blocks, Dispersion
+from training.reference_bins import edges as coarse_edges
+from training.reference_bins import fine_edges as fine_edges_of
+from training.reference_bins import values as values_of
 
-NUMERIC_BINS = 10
-CATEGORY_BINS = 30
 BLOCK_ROWS = 65_536
 OTHER = "other"
 MISSING = "missing"
@@ -39,22 +45,61 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Reference:
-    """Bins and expected counts per feature.
+    """Bins and expected counts per feature, in the order of the rows' columns.
 
     ``edges`` maps a numeric feature to its inner edges e₁ < … < e_k: bin i holds
     e_i < x ≤ e_{i+1} with e_0 = −∞ and e_{k+1} = ∞, then comes the bin of missing values.
     ``values`` maps a category feature to the texts with a bin of their own; then comes "other".
-    Both follow the order of the rows' columns.
+    ``expected`` are the counts in these bins.
+
+    ``fine_edges`` hold all of ``edges`` and more, with the same rule; the lowest fine bin is what
+    lies below training's range, the one before "missing" what lies above. ``known`` are all texts
+    with a fine bin: those of ``values`` first; then comes what is new. ``fine_expected`` are the
+    counts in the fine bins. A package without them has fine bins equal to the others.
+
+    ``ranges`` are the least and the greatest finite number of training. ``scores`` are counts of
+    the model's own answers on the validation rows (:mod:`training.score_reference`), and
+    ``calibration`` (CELLS, 3) what turned out (:mod:`training.validation_scores`).
     """
 
     edges: dict[str, tuple[float, ...]]
     values: dict[str, tuple[str, ...]]
     expected: Counts
+    fine_edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fine_expected: Counts = field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    dispersions: dict[str, Dispersion] = field(default_factory=dict)
+    scores: Counts = field(default_factory=dict)
+    calibration: NDArray[np.float64] | None = None
+    _arrays: dict[str, NDArray[np.float64]] = field(init=False, repr=False)
+    _indexes: dict[str, dict[str, int]] = field(init=False, repr=False)
+    _starts: Counts = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Fill in what an older package does not have, and prepare the look-ups."""
+        if not self.fine_edges and not self.known:
+            object.__setattr__(self, "fine_edges", dict(self.edges))
+            object.__setattr__(self, "known", dict(self.values))
+            object.__setattr__(self, "fine_expected", dict(self.expected))
+        arrays = {name: np.asarray(edges) for name, edges in self.fine_edges.items()}
+        indexes = {name: {t: i for i, t in enumerate(ts)} for name, ts in self.known.items()}
+        starts = {name: _starts(self.edges[name], fine) for name, fine in arrays.items()}
+        starts |= {name: np.arange(len(texts) + 1) for name, texts in self.values.items()}
+        object.__setattr__(self, "_arrays", arrays)
+        object.__setattr__(self, "_indexes", indexes)
+        object.__setattr__(self, "_starts", starts)
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Columns], definition: Named) -> "Reference":
+    def from_rows(
+        cls,
+        rows: Sequence[Columns],
+        definition: Named,
+        times_ms: Sequence[NDArray[np.int64]] | None = None,
+    ) -> "Reference":
         """Return the reference of training rows in any number of pieces."""
-        return cls.from_columns(rows, definition.names("numeric"), definition.names("category"))
+        numeric, categories = (definition.names(kind) for kind in ("numeric", "category"))
+        return cls.from_columns(rows, numeric, categories, times_ms)
 
     @classmethod
     def from_columns(
@@ -62,49 +107,114 @@ class Reference:
         rows: Sequence[Columns],
         numeric_names: Sequence[str],
         category_names: Sequence[str],
+        times_ms: Sequence[NDArray[np.int64]] | None = None,
     ) -> "Reference":
         """Return the reference of rows whose columns have the names given.
 
-        Of more than :data:`training.dataset.encoding.SAMPLE_ROWS` rows, edges are those of evenly
-        spaced ones; all are counted.
+        ``times_ms`` are the rows' event times, (n,) per piece; without them nothing is known of
+        how the features move by themselves. Of more than
+        :data:`training.dataset.encoding.SAMPLE_ROWS` rows, edges are those of evenly spaced ones;
+        all are counted.
         """
         step = sample_step(sum(len(piece.numeric) for piece in rows))
-        edges = {
-            name: _edges(np.concatenate([piece.numeric[::step, i] for piece in rows]))
-            for i, name in enumerate(numeric_names)
-        }
-        values = {
-            name: _values([piece.categories[i] for piece in rows])
-            for i, name in enumerate(category_names)
-        }
-        empty = cls(edges, values, {})
-        expected: Counts = {}
-        for piece in rows:
-            for name, counts in empty.counts(piece).items():
-                expected[name] = expected.get(name, 0) + counts
-        return cls(edges, values, expected)
+        edges, fine_edges, ranges = {}, {}, {}
+        for i, name in enumerate(numeric_names):
+            column = np.concatenate([piece.numeric[::step, i] for piece in rows])
+            finite = column[np.isfinite(column)]
+            edges[name] = coarse_edges(finite)
+            fine_edges[name] = fine_edges_of(finite, edges[name])
+            if len(finite):
+                ranges[name] = (float(finite.min()), float(finite.max()))
+        values, known = {}, {}
+        for i, name in enumerate(category_names):
+            values[name], known[name] = values_of([piece.categories[i] for piece in rows])
+        empty = cls(edges, values, {}, fine_edges, known, {}, ranges)
+        fine: Counts = {name: np.zeros(empty.fine_width(name), np.int64) for name in empty.names}
+        blocks = _blocks(times_ms)
+        widths = {name: len(starts) for name, starts in empty._starts.items()}
+        for k, piece in enumerate(rows):
+            bins = empty.fine_bins(piece)
+            for name, found in bins.items():
+                fine[name] += np.bincount(found, minlength=len(fine[name]))
+            if blocks is not None and times_ms is not None:
+                coarse = {name: empty._coarse_bins(name, found) for name, found in bins.items()}
+                blocks.add(np.asarray(times_ms[k]), coarse, widths)
+        return replace(
+            empty,
+            expected={name: empty.coarse(name, counts) for name, counts in fine.items()},
+            fine_expected=fine,
+            dispersions={} if blocks is None else blocks.dispersions(),
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """All features' names, the numeric ones first."""
+        return [*self.edges, *self.values]
+
+    def with_scores(
+        self, scores: Mapping[str, NDArray[np.int64]], calibration: NDArray[np.float64] | None
+    ) -> "Reference":
+        """Return it with what the model made of the validation rows."""
+        return replace(self, scores=dict(scores), calibration=calibration)
 
     def counts(self, rows: Columns) -> Counts:
         """Return how many of ``rows`` fall into each bin; counts of pieces add up."""
-        if rows.numeric.shape[1] != len(self.edges) or len(rows.categories) != len(self.values):
-            raise ModelError(
-                f"the reference has {len(self.edges)} numeric and {len(self.values)} category "
-                f"features, the rows {rows.numeric.shape[1]} and {len(rows.categories)}: they "
-                "belong to different definitions"
-            )
-        counts: Counts = {n: np.zeros(len(e) + 2, np.int64) for n, e in self.edges.items()}
+        fine = self.fine_counts(rows)
+        return {name: self.coarse(name, counts) for name, counts in fine.items()}
+
+    def fine_counts(self, rows: Columns) -> Counts:
+        """Return how many of ``rows`` fall into each fine bin; counts of pieces add up."""
+        self._check(rows)
+        counts: Counts = {n: np.zeros(len(e) + 2, np.int64) for n, e in self.fine_edges.items()}
+        arrays = self._arrays
         for begin in range(0, len(rows.numeric), BLOCK_ROWS):
             block = rows.numeric[begin : begin + BLOCK_ROWS]
-            for column, (name, edges) in zip(block.T, self.edges.items(), strict=True):
-                bins = np.searchsorted(np.asarray(edges), column, side="left")
-                bins[np.isnan(column)] = len(edges) + 1
-                counts[name] += np.bincount(bins, minlength=len(edges) + 2)
-        for texts, (name, values) in zip(rows.categories, self.values.items(), strict=True):
-            index = {text: i for i, text in enumerate(values)}
-            counts[name] = np.zeros(len(values) + 1, np.int64)
+            for column, (name, edges) in zip(block.T, arrays.items(), strict=True):
+                counts[name] += np.bincount(_numeric_bins(column, edges), minlength=len(edges) + 2)
+        for texts, (name, index) in zip(rows.categories, self._indexes.items(), strict=True):
+            counts[name] = np.zeros(len(index) + 1, np.int64)
             for text, count in counted(texts).items():
-                counts[name][index.get(text, len(values))] += count
+                counts[name][index.get(text, len(index))] += count
         return counts
+
+    def fine_bins(self, rows: Columns) -> Counts:
+        """Return the fine bin of each row, (n,) per feature."""
+        self._check(rows)
+        bins: Counts = {}
+        for column, (name, edges) in zip(rows.numeric.T, self._arrays.items(), strict=True):
+            bins[name] = _numeric_bins(column, edges)
+        for texts, (name, index) in zip(rows.categories, self._indexes.items(), strict=True):
+            new = len(index)
+            if isinstance(texts, CodedTexts):
+                codes = [index.get(text, new) for text in texts.vocabulary]
+                bins[name] = texts.mapped(np.array(codes, np.int64))
+            else:
+                found = (index.get(text, new) for text in texts)
+                bins[name] = np.fromiter(found, np.int64, len(texts))
+        return bins
+
+    def coarse(self, feature: str, fine: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return counts (…, fine bins) as counts (…, bins)."""
+        starts = self._starts[feature]
+        result: NDArray[np.int64] = np.add.reduceat(fine, starts, axis=-1)
+        return result
+
+    def fine_width(self, feature: str) -> int:
+        """Return how many fine bins a feature has."""
+        if feature in self.known:
+            return len(self.known[feature]) + 1
+        return len(self.fine_edges[feature]) + 2
+
+    def missing_bin(self, feature: str) -> int | None:
+        """Return which fine bin holds the missing values; None for a category never missing in a
+        package that does not tell."""
+        if feature in self.known:
+            return self._indexes[feature].get("")
+        return len(self.fine_edges[feature]) + 1
+
+    def dispersion(self, feature: str) -> Dispersion:
+        """Return how a feature moves by itself."""
+        return self.dispersions.get(feature, _NO_DISPERSION)
 
     def bin_labels(self, feature: str) -> list[str]:
         """Return a text per bin of ``feature``, for charts and alerts."""
@@ -118,46 +228,112 @@ class Reference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the reference as plain JSON values."""
-        return {
+        content: dict[str, Any] = {
             "numeric": [
-                {"name": name, "edges": list(edges), "expected": self.expected[name].tolist()}
+                {
+                    "name": name,
+                    "edges": list(edges),
+                    "fine_edges": list(self.fine_edges[name]),
+                    "range": list(self.ranges.get(name, ())),
+                    **self._counted(name),
+                }
                 for name, edges in self.edges.items()
             ],
             "categories": [
-                {"name": name, "values": list(values), "expected": self.expected[name].tolist()}
+                {
+                    "name": name,
+                    "values": list(values),
+                    "known": list(self.known[name][len(values) :]),
+                    **self._counted(name),
+                }
                 for name, values in self.values.items()
             ],
+            "scores": {name: counts.tolist() for name, counts in self.scores.items()},
         }
+        if self.calibration is not None:
+            content["calibration"] = self.calibration.tolist()
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Reference":
-        """Return the reference that :meth:`to_json` wrote; raises ModelError where it is none."""
+        """Return the reference that :meth:`to_json` wrote, or an older version, which knew of
+        nothing but bins; raises ModelError where it is none."""
         try:
-            entries = [*content["numeric"], *content["categories"]]
-            return cls(
-                {str(e["name"]): tuple(map(float, e["edges"])) for e in content["numeric"]},
-                {str(e["name"]): tuple(map(str, e["values"])) for e in content["categories"]},
-                {str(e["name"]): np.asarray(e["expected"], np.int64) for e in entries},
+            numeric, categories = content["numeric"], content["categories"]
+            entries = [*numeric, *categories]
+            bare = cls(
+                {str(e["name"]): _floats(e["edges"]) for e in numeric},
+                {str(e["name"]): tuple(map(str, e["values"])) for e in categories},
+                {str(e["name"]): _counts(e["expected"]) for e in entries},
             )
-        except (KeyError, TypeError, ValueError) as error:
+            if not all("fine_expected" in e for e in entries):
+                return bare
+            ranges = {str(e["name"]): _floats(e["range"]) for e in numeric if e["range"]}
+            told = content.get("calibration")
+            return replace(
+                bare,
+                fine_edges={str(e["name"]): _floats(e["fine_edges"]) for e in numeric},
+                known={
+                    str(e["name"]): tuple(map(str, [*e["values"], *e["known"]])) for e in categories
+                },
+                fine_expected={str(e["name"]): _counts(e["fine_expected"]) for e in entries},
+                ranges={name: (low, high) for name, (low, high) in ranges.items()},
+                dispersions={
+                    str(e["name"]): Dispersion.from_json(e["dispersion"])
+                    for e in entries
+                    if e["dispersion"]
+                },
+                scores={str(n): _counts(c) for n, c in content.get("scores", {}).items()},
+                calibration=None if told is None else np.asarray(told, np.float64),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"reference.json is not a reference: {error!r}") from error
 
+    def _counted(self, name: str) -> dict[str, Any]:
+        return {
+            "expected": self.expected[name].tolist(),
+            "fine_expected": self.fine_expected[name].tolist(),
+            "dispersion": self.dispersion(name).to_json(),
+        }
 
-def _edges(column: NDArray[np.float64]) -> tuple[float, ...]:
-    known = column[np.isfinite(column)]
-    if not len(known):
-        return ()
-    # Observed values, not interpolated ones: a value that many rows share gets a bin of its own.
-    inner = np.linspace(0, 1, NUMERIC_BINS + 1)[1:-1]
-    edges = np.unique(np.quantile(known, inner, method="lower"))
-    if known.min() == known.max():  # a constant: a bin for it, one below, one above
-        return float(np.nextafter(known[0], -np.inf)), float(known[0])
-    return tuple(float(edge) for edge in edges[edges < known.max()])
+    def _coarse_bins(self, feature: str, fine: NDArray[np.int64]) -> NDArray[np.int64]:
+        starts = self._starts[feature]
+        found: NDArray[np.int64] = np.searchsorted(starts, fine, side="right") - 1
+        return found
+
+    def _check(self, rows: Columns) -> None:
+        if rows.numeric.shape[1] != len(self.edges) or len(rows.categories) != len(self.values):
+            raise ModelError(
+                f"the reference has {len(self.edges)} numeric and {len(self.values)} category "
+                f"features, the rows {rows.numeric.shape[1]} and {len(rows.categories)}: they "
+                "belong to different definitions"
+            )
 
 
-def _values(pieces: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    counts: Counter[str] = Counter()
-    for piece in pieces:
-        counts.update(counted(piece))
-    most = sorted(counts, key=lambda text: (-counts[text], text))[:CATEGORY_BINS]
-    return tuple(sorted(most))
+_NO_DISPERSION = Dispersion()
+
+
+def _blocks(times_ms: Sequence[NDArray[np.int64]] | None) -> Blocks | None:
+    known = [times for times in times_ms or () if len(times)]
+    if not known:
+        return None
+    return Blocks(min(int(t.min()) for t in known), max(int(t.max()) for t in known))
+
+
+def _numeric_bins(column: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    bins: NDArray[np.int64] = np.searchsorted(edges, column, side="left")
+    bins[np.isnan(column)] = len(edges) + 1
+    return bins
+
+
+def _starts(edges: tuple[float, ...], fine: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the fine bin with which each bin begins."""
+    return np.array([0, *(np.searchsorted(fine, edges) + 1), len(fine) + 1], np.int64)
+
+
+def _floats(values: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
+def _counts(values: Sequence[Any]) -> NDArray[np.int64]:
+    return np.asarray(values, np.int64)
