@@ -25,6 +25,9 @@ declares a rollout or online learning, which need it."""
 ROLLOUT = "rollout"
 ONLINE = "online"
 
+NOTIFY = "notify"
+"""The role that passes alerts on and rolls back on them, where the pipeline declares such."""
+
 
 def feature_stages(
     pipeline: Pipeline, definitions: Sequence[Definition] | None = None
@@ -70,12 +73,15 @@ def roles_of(
         lasting.append(ROLLOUT)
     if pipeline.online is not None:
         lasting.append(ONLINE)
+    alerting = pipeline.alerting
+    if alerting.notify or any(policy.do == "roll back" for policy in alerting.policies):
+        lasting.append(NOTIFY)
     return (*feature_stages(pipeline, chosen), *lasting)
 
 
 def check_role(role: str, pipeline: Pipeline) -> None:
     """Raise ConfigurationError unless ``role`` is one that a process of the pipeline can have."""
-    known = (*roles_of(pipeline, pipeline.definitions), SKEW, OUTCOMES)
+    known = dict.fromkeys((*roles_of(pipeline, pipeline.definitions), SKEW, OUTCOMES, NOTIFY))
     if role not in known:
         raise ConfigurationError(f"role {role!r}: there is no such one; it is {', '.join(known)}")
 
@@ -173,7 +179,10 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
         from serving.rollout.worker import run_rollout
 
         run_rollout(bootstrap, pipeline, home)
-    log.info("process ends")
+    elif role == NOTIFY:
+        from serving.alerting.notifying import run_notify
+
+        run_notify(bootstrap, pipeline)
 
 
 def worker_name(role: str, settings: Settings) -> str:
