@@ -53,6 +53,10 @@ class Ledger:
             self._counts[name] = counts if known is None else known + counts
             self._sums_ms[name] = self._sums_ms.get(name, 0.0) + total_ms
 
+    def note_batch(self, name: str, milliseconds: float, records: int) -> None:
+        """Add so many records that took equally long on hop ``name``."""
+        self.note(name, np.full(records, milliseconds))
+
     def count(self, topic: str, records: int) -> None:
         """Add so many records read of, or written to, ``topic``."""
         with self._lock:
@@ -98,6 +102,7 @@ LEDGER = Ledger()
 """This process's own."""
 
 note = LEDGER.note
+note_batch = LEDGER.note_batch
 count = LEDGER.count
 count_dead = LEDGER.count_dead
 
