@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 
@@ -10,6 +11,7 @@ from features.definition import Definition
 from features.processing.stages import ROLE as FEATURES
 from features.processing.stages import Stage, stages_of
 from infra.supervisor import ROLES
+from serving.health.process import looked_after
 from serving.pipeline import Pipeline
 from streams.errors import ConfigurationError
 from streams.settings import Settings
@@ -100,6 +102,15 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
     log.info("process starts", pid=os.getpid(), bootstrap=bootstrap)
     home = settings.pipeline_home(pipeline.name)
     home.mkdir(parents=True, exist_ok=True)
+    # The feature stages watch over themselves: a partition that stands still is stuck too.
+    watched = role not in feature_stages(pipeline)
+    worker = worker_name(role, settings)
+    with looked_after(bootstrap, pipeline.topics, role, worker, settings, watched=watched):
+        _run(role, pipeline, settings, bootstrap, home)
+
+
+def _run(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str, home: Path) -> None:
+    """Run a role's own entry."""
     stages = feature_stages(pipeline)
     if role in stages:
         from features.worker import FeatureJob, run_features

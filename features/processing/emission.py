@@ -12,6 +12,7 @@ import numpy as np
 
 from features.engine.engine import Processed
 from features.records import FeatureCodec, FeatureRows
+from streams import hops
 from streams.batch import LogBatch
 from streams.batch_producer import BatchProducer
 from streams.byte_columns import ByteColumn
@@ -63,7 +64,9 @@ class FeatureEmitter:
         sent: list[Future[None]] = []
         if len(rows):
             values = self._codec.encode(rows)
-            fixed = [*self._fixed, (FEATURISED_AT, str(self._clock.now_ms()).encode())]
+            now_ms = self._clock.now_ms()
+            hops.note("event_to_features", hops.live(rows.event_times_ms, now_ms))
+            fixed = [*self._fixed, (FEATURISED_AT, str(now_ms).encode())]
             records = partial(
                 row_records, rows, ByteColumn.of(keys), ByteColumn.of(values), traceparents, fixed
             )

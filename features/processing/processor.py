@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,6 +35,7 @@ from features.processing.label_reading import OUTPUT_FROM, PartitionLabels, open
 from features.processing.selection import from_offset, trim
 from features.processing.stages import Stage
 from features.records import FeatureRows
+from streams import hops
 from streams.batch import LogBatch
 from streams.batch_transport import Bounds, Fetched
 from streams.errors import DefinitionError, StateError
@@ -201,7 +202,7 @@ class FeatureProcessor:
                 f"the state stands at {partition.next_offset}: records between were skipped or "
                 "deleted. Started again, the worker reads from its snapshot"
             )
-        batch = trim(fetched.batch, partition.next_offset)
+        began_s, batch = time.monotonic(), trim(fetched.batch, partition.next_offset)
         if partition.labels is None:
             processed = partition.engine.process(batch)
         else:
@@ -213,10 +214,27 @@ class FeatureProcessor:
         if not self._dead_letters:
             processed = replace(processed, dead=[])
         receipt = self._emitter.emit(processed, fetched.traceparents, batch)
+        self._note(began_s, batch, processed, receipt)
         partition.next_offset = batch.next_offset
         self.events_seen += len(batch)
         self._expect(number, partition, receipt, len(processed.rows))
         self._maybe_save(number, partition)
+
+    def _note(
+        self, began_s: float, batch: LogBatch, processed: Processed, receipt: asyncio.Future[None]
+    ) -> None:
+        """Count what passes; how long it took until the broker had it is known later."""
+        hops.count(batch.topic, len(batch))
+        hops.count(self._stage.output, len(processed.rows))
+        for letter_topic, n in Counter(dead.topic for dead in processed.dead).items():
+            hops.count_dead(letter_topic, n)
+
+        def note(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                took_ms = (time.monotonic() - began_s) * 1000
+                hops.note_batch("features", took_ms, len(processed.rows))
+
+        receipt.add_done_callback(note)
 
     def _expect(
         self, number: int, partition: _Partition, receipt: asyncio.Future[None], rows: int

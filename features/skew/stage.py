@@ -32,6 +32,7 @@ from streams.errors import StateError
 from streams.positions import PositionReader
 from streams.replay import offset_bounds, read_ranges
 from streams.snapshots import Snapshot, SnapshotStore, log_identity
+from streams.watchdog import beat
 from streams.wire import Source
 
 PIECE = 20_000
@@ -321,7 +322,9 @@ class StageAudit:
         return _joined(topic, number, parts, until), seen
 
     def _read(self, topic: str, partition: int, first: int, end: int) -> Iterator[LogBatch]:
-        return read_ranges(self._bootstrap, topic, {partition: (first, end)})
+        for batch in read_ranges(self._bootstrap, topic, {partition: (first, end)}):
+            beat()  # a first turn reads the whole log
+            yield batch
 
     def _ends(self, topic: str) -> dict[int, int]:
         bounds = offset_bounds(self._bootstrap, topic, len(self._all))

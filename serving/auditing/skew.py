@@ -34,6 +34,7 @@ from streams.errors import BrokerError, StateError
 from streams.group_offsets import Committed, GroupOffsets
 from streams.kafka_client import producer
 from streams.settings import Settings
+from streams.watchdog import beat
 from streams.wire import SKEW_METRICS, Alert, Metric, Window
 
 IDLE_S = 0.5
@@ -89,6 +90,7 @@ class SkewWorker:
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; then tell, save and commit."""
         while not stop.is_set():
+            beat()
             began_s = time.monotonic()
             events = self.turn()
             if time.monotonic() - self._told_s >= self._options.tell_every_s:

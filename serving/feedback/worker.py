@@ -31,14 +31,17 @@ from serving.feedback.records import OutcomeWriter
 from serving.feedback.saved import OutcomeSnapshots
 from serving.feedback.state import OutcomeState
 from serving.feedback.written import WrittenOutcomes
+from serving.health.passing import note_arrival, now_ms
 from serving.inference.stretches import Place
 from serving.monitoring.snapshot import folder_lock
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
+from streams import hops
 from streams.collector import rare_collections
 from streams.errors import BrokerError
 from streams.positions import PositionReader
 from streams.settings import Settings
+from streams.watchdog import beat, suspended
 
 IDLE_POLL_S = 0.05
 COMMIT_EVERY_S = 0.1
@@ -144,6 +147,7 @@ class OutcomesWorker:
         """Work until ``stop`` is set; then commit and save the state."""
         failures = 0
         while not stop.is_set():
+            beat()
             try:
                 self.turn()
                 failures = 0
@@ -157,13 +161,17 @@ class OutcomesWorker:
                     ) from error
                 self._publisher.drop()
                 self._reader.close()
-                self._open()
+                with suspended():  # how long it takes depends on the log
+                    self._open()
         self.finish()
 
     def turn(self) -> None:
         """Read what has come, write what is complete, commit and save where it is time."""
         for batch in self._reader.poll(IDLE_POLL_S):
+            if batch.topic == self._topics.predictions:
+                note_arrival("prediction_to_outcomes", batch, now_ms())
             self._publish(self.state.take(batch))
+            hops.count(batch.topic, len(batch))
             self._since_commit += len(batch)
             if self._since_commit >= COMMIT_RECORDS:
                 self._commit()
@@ -190,6 +198,7 @@ class OutcomesWorker:
             self._publisher.begin()
             self._begun = True
         self._publisher.produce(self._writer.outgoing(matched, self.state.texts))
+        hops.count(self._topics.outcomes, len(matched))
 
     def _commit(self) -> None:
         positions, now_s = dict(self._reader.positions), time.monotonic()

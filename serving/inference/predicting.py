@@ -9,10 +9,12 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.health.passing import note_answers
 from serving.inference.answers import AnswerCodec, Asked, Questions, checked_answers, last_of
 from serving.inference.histories import HistoryKeeper
 from serving.inference.router import Answering, Panel, Router
 from serving.inference.stretches import Outgoing, Place, Position
+from streams import hops
 from streams.assignment import arms_of
 from streams.clock import Clock
 
@@ -114,8 +116,10 @@ class Predicting:
             answers = checked_answers(chosen.predict, asked, self._router.task)
         except Exception as error:  # a model that fails must not stop the others
             raise _FailedError(chosen.version, error) from error
-        codec = self._codecs[chosen.definition]
-        return codec.encode(due, answers, chosen.version, chosen.stage, self._clock.now_ms())
+        codec, now_ms = self._codecs[chosen.definition], self._clock.now_ms()
+        note_answers(due.featurised_ms, due.rows.event_times_ms, now_ms)
+        hops.count(codec.topic, len(due))
+        return codec.encode(due, answers, chosen.version, chosen.stage, now_ms)
 
 
 def merged(shares: list[tuple[NDArray[np.int64], Outgoing]]) -> Outgoing:

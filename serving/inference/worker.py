@@ -32,12 +32,14 @@ from serving.inference.stretches import Place, Position, Taken
 from serving.inference.switching import Switch, check_first
 from serving.inference.transaction import TransactionalHop
 from serving.stopping import until_signal
+from streams import hops
 from streams.clock import Clock, SystemClock
 from streams.control import ControlFollower, decode_model_events
 from streams.errors import BrokerError
 from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+from streams.watchdog import beat
 from streams.wire import Positions
 from training.networks.declared import own_networks
 from training.spec import Model
@@ -108,6 +110,7 @@ class InferenceWorker:
         """
         self._follow(self._control.catch_up())
         while not stop.is_set():
+            beat()
             taken = self._hop.take()
             self._follow(self._control.poll())
             if self._hop.assignments != self._assignments:
@@ -215,6 +218,7 @@ class InferenceWorker:
             reached[place] = replace(self._hop.positions[place], next_offset=offset, change=change)
         for stretch in taken.stretches:
             log = stretch.log
+            hops.count(log.topic, len(log))
             version, place = self._version_of[log.topic], (log.topic, log.partition)
             every = questions(self._features[version].decode(log), log.offsets, stretch.headers)
             end = self._reading.passed(version, every.rows) if self._role == "inference" else None

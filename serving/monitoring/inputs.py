@@ -10,6 +10,7 @@ import numpy as np
 
 from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
+from serving.health.passing import note_arrival, now_ms
 from serving.monitoring.declared import Declared
 from serving.monitoring.label_records import DUPLICATE_LABEL, LabelCodec, dead_letter
 from serving.monitoring.log_reader import LogReader
@@ -17,6 +18,7 @@ from serving.monitoring.outbox import Outbox
 from serving.monitoring.state import MonitorState
 from serving.monitoring.told import Told, rows_of
 from serving.monitoring.watermark import Watermark
+from streams import hops
 from streams.batch import LogBatch
 from streams.replay import offsets_at, read_ranges
 from streams.topics import Topics
@@ -113,6 +115,7 @@ class MonitorInputs:
         for topic, reader in self._readers.items():
             for batch in reader.poll():
                 self._take[topic](batch)
+                hops.count(topic, len(batch))
                 any_came = True
         return any_came
 
@@ -128,6 +131,7 @@ class MonitorInputs:
     def _take_predictions(self, batch: LogBatch) -> None:
         decode = self._predictions
         told = [decode(value) for value in batch.values if value is not None]
+        note_arrival("prediction_to_monitor", batch, now_ms())
         times = np.array([a.event_time_ms for a in told], dtype=np.int64)
         self._state.add_predictions(
             [a.event_id for a in told],

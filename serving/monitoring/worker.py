@@ -40,6 +40,7 @@ from serving.spec import Monitor
 from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+from streams.watchdog import beat, suspended
 from streams.wire import Advance, Retrain
 from training.networks.tasks import Binary, Task
 from training.spec import Training
@@ -121,6 +122,7 @@ class MonitorWorker:
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; then save the state and commit."""
         while not stop.is_set():
+            beat()
             self.turn()
         self._save()
         self._commit()
@@ -176,7 +178,9 @@ class MonitorWorker:
         while (end_ms := self.state.next_end_ms()) is not None and end_ms <= time_ms:
             if models_end is None:
                 models_end = self._ends.ends({self._topics.models: 1})[self._topics.models][0]
-            if not self._live.use(models_end):
+            with suspended():  # it may read the features of whole windows again
+                is_live = self._live.use(models_end)
+            if not is_live:
                 if self._pending is not None:  # it waits for the other features too
                     topic = self._inputs.topics.features
                     self._pending.targets |= {topic: self._input_ends()[topic]}

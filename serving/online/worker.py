@@ -36,8 +36,10 @@ from serving.online.publishing import Publishing
 from serving.online.saved import OnlineSnapshots, Saved
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
+from streams import hops
 from streams.errors import ConfigurationError, ModelError, StateError
 from streams.replay import offsets_at
+from streams.watchdog import beat
 from streams.wire import Registered
 from training.networks.declared import Custom
 from training.package import load_parts
@@ -92,6 +94,7 @@ class OnlineWorker:
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; then save the state."""
         while not stop.is_set():
+            beat()
             self.turn()
         self.save()
 
@@ -172,6 +175,7 @@ class OnlineWorker:
         if not course.is_full(FULL_BATCHES):
             for batch in reader.poll(IDLE_POLL_S):
                 course.take(batch)
+                hops.count(self._topics.outcomes, len(batch))
         until_s = time.monotonic() + TURN_S
         while time.monotonic() < until_s:
             step = course.step()

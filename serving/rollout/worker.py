@@ -32,11 +32,13 @@ from serving.rollout.policy import Judge
 from serving.rollout.rows import decoder
 from serving.rollout.saving import RolloutSnapshots
 from serving.stopping import until_signal
+from streams import hops
 from streams.batch import LogBatch
 from streams.changes import Changes
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import ConfigurationError
 from streams.settings import Settings
+from streams.watchdog import beat
 from streams.wire import Judged, Outcome, StageChanged
 
 LOOK = 100
@@ -88,6 +90,7 @@ class RolloutWorker:
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; then save the state and commit."""
         while not stop.is_set():
+            beat()
             self.turn()
         self.save()
         self._commit()
@@ -99,6 +102,7 @@ class RolloutWorker:
         self._follow()
         for batch in batches:
             self._take(batch)
+            hops.count(self._topics.outcomes, len(batch))
         now_s = time.monotonic()
         if self._read != self._saved_read and now_s - self._saved_at_s > SAVE_EVERY_S:
             self.save()

@@ -32,6 +32,7 @@ from streams.kafka_client import consumer
 from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+from streams.watchdog import beat, suspended
 from streams.wire import Advance, Positions, Retrain
 from training.loop.launch import Check, WarmRanks
 from training.retraining.answering import Answers
@@ -91,6 +92,7 @@ class Trainer:
         )
         try:
             while not stop.is_set():
+                beat()
                 message = self._commands.poll(POLL_S)
                 if message is not None:
                     self._take(message)
@@ -166,7 +168,8 @@ class Trainer:
             _LOG.exception("training failed", command=command.command_id)
             self._answers.refuse(command, run, f"{type(error).__name__}: {error}")
         else:
-            self._answers.give(command, run, trained, job.training.compare)
+            with suspended():  # the comparison replays a stretch of the log
+                self._answers.give(command, run, trained, job.training.compare)
         return True
 
     def _train_while_polling(self, job: TrainingJob) -> TrainedModel:
@@ -197,6 +200,7 @@ class Trainer:
         self, future: Future[TrainedModel], cancelled: threading.Event
     ) -> TrainedModel:
         while True:
+            beat()
             if self._stop.is_set() or self._revoked:
                 cancelled.set()
             if wait([future], POLL_S).done:
