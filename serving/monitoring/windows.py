@@ -59,6 +59,14 @@ class StepSums:
         chosen = [v for at, v in self._sums.get(key, {}).items() if start_ms <= at < end_ms]
         return np.sum(chosen, axis=0, dtype=np.int64) if chosen else None
 
+    def steps(self, key: str, start_ms: int, end_ms: int) -> tuple[Ints, Ints]:
+        """Return the steps in [start, end) that have any, in order: their starts (m,) and their
+        sums (m, K); of none (0,) and (0, 0)."""
+        found = self._sums.get(key, {})
+        starts = sorted(at for at in found if start_ms <= at < end_ms)
+        sums = np.stack([found[at] for at in starts]) if starts else np.zeros((0, 0), np.int64)
+        return np.array(starts, dtype=np.int64), sums
+
     def names(self) -> list[str]:
         """Return the keys, sorted."""
         return sorted(self._sums)

@@ -35,7 +35,7 @@ FARTHEST = 50.0  # nats, and squared spreads: one wild answer must not drown all
 WITHIN_90 = 1.6448536269514722  # spreads from the mean that hold 90 % of a normal distribution
 # At worst 2⁶³ / (2²⁸ · ln²(10⁷)) = 10⁸ certain mistakes fit into a sum, 10⁷ far numbers: a
 # probability is cut to [10⁻⁷, 1 − 10⁻⁷].
-_UNIT = 2**28
+UNIT = 2**28
 _BINARY = Binary()
 
 Ints = NDArray[np.int64]
@@ -76,7 +76,7 @@ def _rows(scores: Floats, labels: Mask, hits: Mask, loss: Floats, error: Floats)
     rows[:, 0] = 1
     rows[:, 1], rows[:, 2] = labels, hits
     real = np.stack([scores, loss, loss**2, error, error**2, scores * (1 - scores)], axis=1)
-    rows[:, 3:] = np.rint(real * _UNIT)
+    rows[:, 3:] = np.rint(real * UNIT)
     return rows
 
 
@@ -120,7 +120,7 @@ def figures(total: Ints) -> Figures | None:
     if not n:
         return None
     label, accuracy = int(total[1]) / n, int(total[2]) / n
-    score, loss, loss2, error, error2, variance = (int(v) / _UNIT / n for v in total[3:])
+    score, loss, loss2, error, error2, variance = (int(v) / UNIT / n for v in total[3:])
     return Figures(
         n=n,
         log_loss=loss,

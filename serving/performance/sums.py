@@ -1,0 +1,118 @@
+"""Matched pairs as sums of integers: what the figures are made from, per slice and step.
+
+A vector of sums holds, one after the other:
+
+- :data:`serving.performance.figures.WIDTH` moments of all pairs;
+- of :data:`CALIBRATION_BINS` equal bins of the score: pairs, Σ score, Σ label (the most probable
+  class and whether it was right; of a regression the bins are of the share of the told distribution
+  that lies below what turned out, and only the pairs matter);
+- where scores are ranked, the histogram of :mod:`serving.performance.ranking`.
+
+All are exact, so they add up over steps, slices and partitions in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from serving.performance import ranking
+from serving.performance.figures import WIDTH, contributions
+from training.networks.tasks import Binary, Regression, Task
+
+CALIBRATION_BINS = 10
+PLAIN = WIDTH + 3 * CALIBRATION_BINS
+RANKED = PLAIN + 2 * ranking.BINS
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_EXACT = 2**53  # float64 adds up whole numbers below this without loss
+_DENSE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """n pairs made ready: ``moments`` (n, WIDTH), the ``calibration`` bin (n,), and the cell of the
+    histogram (n,), None where the task ranks nothing."""
+
+    moments: Ints
+    calibration: Ints
+    ranks: Ints | None
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.moments)
+
+
+def scored(scores: Floats, labels: Floats, task: Task) -> Scored:
+    """Return pairs as of :class:`serving.monitoring.matching.Matches`, all of which can be scored,
+    ready to be added up."""
+    moments = contributions(scores, labels, task)
+    if isinstance(task, Regression):
+        mean, spread = scores.T
+        place = ndtr((labels - mean) / spread)
+    else:
+        place = scores if isinstance(task, Binary) else scores.max(axis=1)
+    bins = np.clip((place * CALIBRATION_BINS).astype(np.int64), 0, CALIBRATION_BINS - 1)
+    ranks = ranking.places(scores, labels > 0.5) if isinstance(task, Binary) else None
+    return Scored(moments, bins, ranks)
+
+
+def cells_of(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Number the distinct combinations of columns (n,): return each row's number (n,), and the
+    first row of each (cells,). Without sorting where the columns' ranges are small."""
+    n = len(columns[0])
+    combined, size = np.zeros(n, np.int64), 1
+    for column in columns:
+        least, span = int(column.min()), int(column.max() - column.min()) + 1
+        if span == 1:
+            continue
+        if size * span > max(_DENSE, 4 * n):
+            combined = np.unique(combined, return_inverse=True)[1].astype(np.int64)
+            column = np.unique(column, return_inverse=True)[1].astype(np.int64)
+            size, span, least = int(combined.max()) + 1, int(column.max()) + 1, 0
+        combined, size = combined * span + (column - least), size * span
+    if size > max(_DENSE, 4 * n):
+        _, first, numbers = np.unique(combined, return_index=True, return_inverse=True)
+        return numbers.astype(np.int64), first.astype(np.int64)
+    row = np.full(size, -1, np.int64)
+    row[combined[::-1]] = np.arange(n - 1, -1, -1)  # the last one written is the first row
+    used = np.flatnonzero(row >= 0)
+    number = np.empty(size, np.int64)
+    number[used] = np.arange(len(used))
+    return number[combined], row[used]
+
+
+def add_up(cells: Ints, count: int, rows: Ints) -> Ints:
+    """Return the sums of rows (n, K) by cell (n,), shape (count, K), exactly."""
+    most = int(np.abs(rows).max(initial=0))
+    if most * len(rows) >= _EXACT and len(rows) > 1:
+        half = len(rows) // 2
+        return add_up(cells[:half], count, rows[:half]) + add_up(cells[half:], count, rows[half:])
+    totals = np.empty((count, rows.shape[1]), np.int64)
+    for i in range(rows.shape[1]):
+        totals[:, i] = np.bincount(cells, rows[:, i], count)
+    return totals
+
+
+def totals_of(pairs: Scored, cells: Ints, count: int, ranked: bool) -> Ints:
+    """Return the vector of sums of each cell, shape (count, PLAIN), or (count, RANKED)."""
+    ranks = pairs.ranks if ranked else None
+    vectors = np.zeros((count, PLAIN if ranks is None else RANKED), np.int64)
+    vectors[:, :WIDTH] = add_up(cells, count, pairs.moments)
+    fine = cells * CALIBRATION_BINS + pairs.calibration
+    size = count * CALIBRATION_BINS
+    kept = add_up(fine, size, pairs.moments[:, [0, 3, 1]])  # pairs, score, label
+    vectors[:, WIDTH:PLAIN] = (
+        kept.reshape(count, CALIBRATION_BINS, 3).swapaxes(1, 2).reshape(count, 3 * CALIBRATION_BINS)
+    )
+    if ranks is not None:
+        width = 2 * ranking.BINS
+        found = np.bincount(cells * width + ranks, minlength=count * width)
+        vectors[:, PLAIN:] = found.reshape(count, width)
+    return vectors
