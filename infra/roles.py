@@ -156,6 +156,7 @@ def _run(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str, home
             pipeline.step,
             home,
             pipeline.model.task,
+            pipeline.alerting,
         )
     elif role == "trainer":
         from training.retraining.trainer import run_trainer

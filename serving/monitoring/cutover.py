@@ -6,9 +6,9 @@ import structlog
 
 from serving.monitoring.declared import Declared
 from serving.monitoring.inputs import MonitorInputs
+from serving.monitoring.judging import LiveModel
 from serving.monitoring.live_model import LiveModels
 from serving.monitoring.state import MonitorState
-from training.reference import Reference
 
 _LOG = structlog.get_logger(role="monitor")
 
@@ -27,9 +27,9 @@ class LiveVersion:
         self._models, self._declared = models, declared
         self._inputs, self._state = inputs, state
         # Go on counting in the bins that the saved counts are in.
-        reference = models.reference(state.counted_version)
-        if reference is not None:
-            state.use_reference(state.counted_version, reference)
+        counted = models.model(state.counted_version)
+        if counted is not None:
+            state.use(counted)
 
     def use(self, models_end: int) -> bool:
         """Judge by the version that is live by ``models_end``, and count in its bins.
@@ -39,24 +39,25 @@ class LiveVersion:
         Raises:
             ConfigurationError: the pipeline file does not declare that definition.
         """
-        reference = self._models.follow(models_end)
-        definition, version = self._models.definition, self._models.live.version
+        newly = self._models.follow(models_end)
+        definition = self._models.definition
         if definition not in (None, self._inputs.topics.definition):
-            self._change_features(definition, reference)
+            self._change_features(definition, newly)
             return False
-        if reference is None or self._state.counted_version == version:
+        if newly is None or self._state.counted_version == newly.version:
             return True
-        if self._models.share_bins(self._state.counted_version, version):
-            self._state.use_reference(version, reference)  # learned online: nothing to count anew
+        if self._models.share_bins(self._state.counted_version, newly.version):
+            self._state.use(newly)  # learned online: nothing to count anew
         else:
             rows = self._inputs.features_again(self._state.recount_from())
-            self._state.recount(version, reference, rows)
+            self._state.recount(newly, rows)
         return True
 
-    def _change_features(self, version: int, reference: Reference | None) -> None:
+    def _change_features(self, version: int, newly: LiveModel | None) -> None:
         """Go over to the features of another definition, those of open windows included."""
         definition = self._declared.definition(version)
         from_ms = self._state.change_features(definition.groups)
-        self._state.use_reference(self._models.live.version, reference)
+        if newly is not None:
+            self._state.use(newly)
         self._inputs.change_features(definition, from_ms)
         _LOG.info("the features of another definition are judged", definition=version)

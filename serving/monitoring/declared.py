@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from features.definition import Definition
+from serving.alerting.declared import Alerting
 from serving.monitoring.snapshot import Saved
 from serving.monitoring.state import MonitorState
 from serving.spec import Monitor
@@ -17,6 +18,9 @@ from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from training.networks.tasks import Binary, Task
 from training.spec import Training
+
+FORM = 2
+"""Of the saved state; one of another form is not read."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Declared:
     training: Training
     step: str
     task: Task = field(default_factory=Binary)
+    alerting: Alerting = field(default_factory=Alerting)
 
     @property
     def step_ms(self) -> int:
@@ -39,8 +44,8 @@ class Declared:
     @property
     def maker(self) -> str:
         """Return a name of all that a saved state depends on, except for the definition."""
-        kept = (self.labels, tuple(self.monitors), self.step)
-        content = repr(kept if isinstance(self.task, Binary) else (*kept, self.task))
+        kept = (FORM, self.labels, tuple(self.monitors), self.step, self.task)
+        content = repr((*kept, self.alerting.confirm))
         return hashlib.sha256(content.encode()).hexdigest()
 
     def definition(self, version: int) -> Definition:
@@ -66,7 +71,7 @@ class Declared:
         """
         return MonitorState(
             self.monitors, self.training, definition.groups, self.step_ms,
-            self.events.lateness_ms, self.task,
+            self.events.lateness_ms, self.task, self.alerting,
         )  # fmt: skip
 
     def features_made(self, definition: Definition, bootstrap: str, topics: Topics) -> str:

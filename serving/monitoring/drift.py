@@ -6,12 +6,14 @@ come from one distribution, PSI is close to (1/n_ref + 1/n)·χ² with B − 1 d
 fixed threshold alone raises false alarms in small windows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
+
+from streams.wire import ShiftedBin
 
 ALPHA = 0.01
 SMOOTHING = 0.5
@@ -29,6 +31,7 @@ class Drift:
     n: int
     n_reference: int
     bins: int
+    chance: float = 1.0
 
     def alarming(self, threshold: float) -> bool:
         """Return whether the difference both matters and is beyond chance."""
@@ -70,8 +73,28 @@ def compare(
         n_reference, n = int(reference.sum()), int(counts.sum())
         critical = critical_value(n_reference, n, bins, each)
         value = psi(reference, counts)
-        results.append(Drift(feature, value, critical, n, n_reference, bins))
+        chance = chance_of(value, n_reference, n, bins)
+        results.append(Drift(feature, value, critical, n, n_reference, bins, chance))
     return results
+
+
+def chance_of(value: float, n_reference: int, n: int, bins: int) -> float:
+    """Return how probable so large a PSI is where nothing has drifted."""
+    if bins < 2 or not n or not n_reference:
+        return 1.0
+    return float(chi2.sf(value / (1 / n_reference + 1 / n), bins - 1))
+
+
+def shifted_bins(
+    expected: Counts, observed: Counts, labels: Sequence[str] | None, most: int = 3
+) -> tuple[ShiftedBin, ...]:
+    """Return the bins that add most to the PSI, the first the most."""
+    p = (expected + SMOOTHING) / (expected + SMOOTHING).sum()
+    q = (observed + SMOOTHING) / (observed + SMOOTHING).sum()
+    order = np.argsort(-(q - p) * np.log(q / p), kind="stable")[:most].tolist()
+    texts = [str(i) for i in range(len(p))] if labels is None else labels
+    shares = expected / max(1, expected.sum()), observed / max(1, observed.sum())
+    return tuple(ShiftedBin(texts[i], float(shares[0][i]), float(shares[1][i])) for i in order)
 
 
 def _shares(expected: Counts, observed: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

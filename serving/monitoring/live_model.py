@@ -35,8 +35,17 @@ class LiveModels:
         """The definition that was ordered last; None where there was no order."""
         return self._rollout.cutovers.definition
 
-    def reference(self, version: int) -> Reference | None:
-        """Return what the training of ``version`` saw; None where no such version is known.
+    def model(self, version: int) -> LiveModel | None:
+        """Return what ``version`` is compared with; None where no such version is known."""
+        reference = self._reference(version)
+        return None if reference is None else self._live_model(version, reference)
+
+    def _live_model(self, version: int, reference: Reference) -> LiveModel:
+        metrics = self._rollout.versions[version].metrics
+        return LiveModel(version, reference.expected, metrics, reference)
+
+    def _reference(self, version: int) -> Reference | None:
+        """Return what the training of ``version`` saw.
 
         That of one that was learned online is its base's, whose package stays where it is.
         """
@@ -48,8 +57,8 @@ class LiveModels:
         trained = trained_version(self._rollout, one)
         return trained is not None and trained == trained_version(self._rollout, other)
 
-    def follow(self, end: int) -> Reference | None:
-        """Read the log up to offset ``end``; return the reference of a version newly live."""
+    def follow(self, end: int) -> LiveModel | None:
+        """Read the log up to offset ``end``; return the model where it is newly live."""
         values = self._follower.poll()
         deadline_s = time.monotonic() + STALL_S
         while self._follower.position < end:
@@ -58,13 +67,12 @@ class LiveModels:
                 raise BrokerError(f"{self._topic} does not reach offset {end} in {STALL_S:.0f} s")
         self._rollout = self._rollout.apply_all(decode_model_events(values))
         version = self._rollout.live
-        reference = None if version == self.live.version else self.reference(version)
-        if reference is not None:
-            metrics = self._rollout.versions[version].metrics
-            self.live = LiveModel(version, reference.expected, metrics)
+        newly = None if version == self.live.version else self.model(version)
+        if newly is not None:
+            self.live = newly
         elif version == 0:
             self.live = LiveModel()
-        return reference
+        return newly
 
     def close(self) -> None:
         """Close the connection."""

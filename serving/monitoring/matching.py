@@ -30,7 +30,9 @@ class Matches:
 
     ``scores`` (n,), or (n, width) where an answer is several numbers. ``label_times_ms`` (n,) is
     when the label arrived; ``groups`` (n, G) are the codes given with the events, in the declared
-    order of groups.
+    order of groups. ``event_times_ms`` (n,) are those of the events; ``partitions`` and ``offsets``
+    (n,) say where the label stands in the labels topic, which with a time orders matches the same
+    in every run.
     """
 
     scores: Floats
@@ -38,6 +40,9 @@ class Matches:
     label_times_ms: Ints
     versions: Ints
     groups: Ints
+    event_times_ms: Ints
+    partitions: Ints
+    offsets: Ints
 
     def __len__(self) -> int:
         """Return the number of matches."""
@@ -53,6 +58,9 @@ class Matches:
             self.label_times_ms[chosen],
             self.versions[chosen],
             self.groups[chosen],
+            self.event_times_ms[chosen],
+            self.partitions[chosen],
+            self.offsets[chosen],
         )
 
 
@@ -93,6 +101,7 @@ class Matcher:
         rows, first = self._fresh(event_ids, ANSWERED)
         self._columns["score"][rows] = scores[first]
         self._columns["version"][rows] = versions[first]
+        self._columns["event_time"][rows] = event_times_ms[first]
         self._note_time(rows, event_times_ms[first])
 
     def add_groups(self, event_ids: list[str], codes: Ints, event_times_ms: Ints) -> None:
@@ -139,6 +148,9 @@ class Matcher:
             columns["label_time"][done],
             columns["version"][done].astype(np.int64),
             columns["groups"][done].astype(np.int64),
+            columns["event_time"][done],
+            columns["partition"][done].astype(np.int64),
+            columns["offset"][done],
         )
 
     def expire(self, end_ms: int, grace_ms: int) -> list[Orphan]:
@@ -275,6 +287,7 @@ def _columns(groups: int, width: int, size: int) -> dict[str, NDArray[Any]]:
     return {
         "flags": np.zeros(size, np.uint8),
         "time": np.zeros(size, np.int64),
+        "event_time": np.zeros(size, np.int64),
         "score": np.zeros(size if width == 1 else (size, width), np.float64),
         "version": np.zeros(size, np.int32),
         "label": np.zeros(size, np.int8 if width == 1 else np.float64),

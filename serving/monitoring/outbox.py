@@ -47,22 +47,22 @@ class Outbox:
             for topic, at in self._positions.items()
         }
 
-    def metric(self, metric: Metric) -> None:
-        """Write a figure of a window."""
-        past = metric.window.end_ms < self._told_until_ms
-        if self._is_new(self._topics.metrics, _metric_key(metric)) and not past:
+    def metric(self, metric: Metric, end_ms: int) -> None:
+        """Write a figure told at the closing of the step that ends at ``end_ms``."""
+        if self._is_new(self._topics.metrics, _metric_key(metric)) and not self._is_past(end_ms):
             key = metric.metric if metric.feature is None else f"{metric.metric}/{metric.feature}"
-            value = msgspec.json.encode(metric)
-            self._send(self._topics.metrics, value, key.encode(), metric.window.end_ms)
+            self._send(self._topics.metrics, msgspec.json.encode(metric), key.encode(), end_ms)
 
-    def alert(self, alert: Alert) -> bool:
-        """Write an alert; return False where the log has told of its window already."""
-        past = alert.window.end_ms < self._told_until_ms
-        if not self._is_new(self._topics.alerts, alert.alert_id) or past:
+    def alert(self, alert: Alert, end_ms: int) -> bool:
+        """Write an alert; return False where the log has told of its closing already."""
+        if not self._is_new(self._topics.alerts, alert.alert_id) or self._is_past(end_ms):
             return False
         value = msgspec.json.encode(alert)
-        self._send(self._topics.alerts, value, alert.alert_id.encode(), alert.window.end_ms)
+        self._send(self._topics.alerts, value, alert.alert_id.encode(), end_ms)
         return True
+
+    def _is_past(self, end_ms: int) -> bool:
+        return end_ms < self._told_until_ms
 
     def dead_label(self, dead: DeadLetter) -> None:
         """Write a label that nobody can use."""
@@ -151,6 +151,6 @@ def _end(bootstrap: str, topic: str) -> int:
     return offset_bounds(bootstrap, topic, 1)[0][1]
 
 
-def _metric_key(metric: Metric) -> Hashable:
-    window = metric.window
-    return (metric.metric, metric.feature, window.start_ms, window.end_ms)
+def _metric_key(m: Metric) -> Hashable:
+    window = (m.window.start_ms, m.window.end_ms)
+    return (m.metric, m.feature, *window, m.model_version, m.group, m.by, m.restated)

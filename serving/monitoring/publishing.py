@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import structlog
 
+from serving.alerting.records import alert_of
 from serving.monitoring.command_queue import CommandQueue
-from serving.monitoring.judging import Finding
 from serving.monitoring.label_records import ORPHAN_LABEL, dead_letter
 from serving.monitoring.matching import Orphan
 from serving.monitoring.outbox import Outbox
@@ -18,7 +17,7 @@ from streams.control import ControlWriter
 from streams.dead_letters import DeadLetter
 from streams.replay import read_ranges
 from streams.topics import Topics
-from streams.wire import Alert, Positions, Retrain
+from streams.wire import Positions, Retrain
 
 _LOG = structlog.get_logger(role="monitor")
 
@@ -36,13 +35,14 @@ class Publisher:
     def publish(self, closing: Closing, read: Mapping[str, Mapping[int, int]]) -> None:
         """Write what the closing came to; ``read`` is input → partition → next offset."""
         for finding in closing.findings:
-            self._outbox.metric(finding.metric)
+            self._outbox.metric(finding.metric, closing.end_ms)
         # Offsets of predictions count transaction markers, which differ between equal runs.
         stated = [topic for topic in read if topic != self._topics.predictions]
         offsets = {topic: _positions(read[topic]) for topic in stated}
-        for finding in closing.begun:
-            if self._outbox.alert(alert_of(finding, closing.decision.action, offsets)):
-                _LOG.warning("alert", cause=finding.cause, action=closing.decision.action)
+        for told in closing.told:
+            alert = alert_of(told, closing.decision.action, offsets)
+            if self._outbox.alert(alert, closing.end_ms):
+                _LOG.warning("alert", state=alert.state, cause=alert.cause, action=alert.action)
         for letter in self._orphans(closing.orphans):
             self._outbox.dead_label(letter)
         self._outbox.flush()
@@ -73,29 +73,6 @@ class Publisher:
                 event_id = wanted[int(batch.offsets[row])]
                 reason = f"no event {event_id!r} was seen before the label, nor soon after it"
                 yield dead_letter(batch, row, ORPHAN_LABEL, reason)
-
-
-def alert_of(finding: Finding, action: str, offsets: dict[str, Positions]) -> Alert:
-    """Return the alert; its id is a function of what was found and where, not of when."""
-    metric, window = finding.metric, finding.metric.window
-    identity = (
-        f"{finding.kind}|{metric.metric}|{metric.feature or ''}|{window.start_ms}|"
-        f"{window.end_ms}|{metric.model_version}"
-    )
-    return Alert(
-        alert_id=hashlib.sha256(identity.encode()).hexdigest()[:32],
-        kind=finding.kind,
-        metric=metric.metric,
-        feature=metric.feature,
-        value=metric.value,
-        threshold=metric.threshold or 0.0,
-        n=metric.n,
-        window=window,
-        model_version=metric.model_version,
-        cause=finding.cause or "",
-        offsets=offsets,
-        action=action,
-    )
 
 
 def _positions(positions: Mapping[int, int]) -> Positions:

@@ -1,8 +1,13 @@
 """When a retraining is due. Pure; all times are event time, milliseconds since the epoch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from serving.alerting.alarms import Raised
+from serving.alerting.declared import Policy
+from serving.alerting.finding import Finding
+from serving.alerting.grouping import SEVERITIES
 from streams.durations import seconds
 from training.spec import Training
 
@@ -52,6 +57,25 @@ def decide(
     if alert_cause is not None:
         return Decision(f"alert: {alert_cause}", "retrain")
     return Decision(None, "none: no alert and nothing scheduled")
+
+
+def retraining_cause(policies: Sequence[Policy], raised: Raised) -> str | None:
+    """Return why alerts ask for a retraining, where a policy has it so; None where none does.
+
+    What was told of at this closing comes first, then what stands and is still out of bounds.
+    """
+    told = [each.lead for each in raised.told if each.state == "confirmed"]
+    findings = [f for f in told or raised.standing if any(_covers(p, f) for p in policies)]
+    causes = [finding.cause for finding in findings if finding.cause is not None]
+    if not causes:
+        return None
+    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
+    return causes[0] + more
+
+
+def _covers(policy: Policy, finding: Finding) -> bool:
+    severe = SEVERITIES.index(finding.severity) >= SEVERITIES.index(policy.severity)
+    return policy.do == "retrain" and finding.kind in policy.kinds and severe
 
 
 def iso_time(time_ms: int) -> str:

@@ -6,64 +6,55 @@ step is closed only after the records that belong to it were added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.records import FeatureRows
-from serving.monitoring.judging import (
-    Excursions,
-    Finding,
-    LiveModel,
-    judge_drift,
-    judge_performance,
-    performance_key,
-)
+from serving.alerting.alarms import Alarms
+from serving.alerting.declared import Alerting
+from serving.alerting.finding import Finding
+from serving.alerting.grouping import Told
+from serving.monitoring.groups import Groups
+from serving.monitoring.judging import LiveModel
 from serving.monitoring.label_records import LabelRows
-from serving.monitoring.matching import Matcher, Matches, Orphan
-from serving.monitoring.schedule import Decision, decide
+from serving.monitoring.matching import Matcher, Orphan
+from serving.monitoring.schedule import Decision, decide, retraining_cause
 from serving.monitoring.told import can_be_scored, width
-from serving.monitoring.windows import StepSums, check_window, step_starts
-from serving.performance.figures import contributions
-from serving.spec import DataDrift, Monitor, Performance
+from serving.monitoring.watch import Answered
+from serving.monitoring.watches import watch_of
+from serving.monitoring.windows import check_window, step_starts
+from serving.spec import Monitor
 from streams.durations import seconds
+from streams.wire import Onset
 from training.networks.tasks import Binary, Task
-from training.reference import Reference
 from training.spec import Training
 
 MATCH_HORIZON_MS = 60 * 86_400_000
 """How long of event time an unanswered prediction waits for its label."""
 
 Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 _BINARY = Binary()
 
 
 @dataclass(frozen=True)
-class Part:
-    """The model inputs of some rows; satisfies :class:`training.dataset.prepared.Columns`."""
-
-    numeric: NDArray[np.float64]
-    categories: list[list[str]]
-
-
-@dataclass(frozen=True)
 class Closing:
-    """What closing a step came to: all figures, those that begin an excursion, what to do."""
+    """What closing a step came to: all figures, what is told of alerts, what to do."""
 
     end_ms: int
     findings: list[Finding]
-    begun: list[Finding]
+    told: list[Told]
     decision: Decision
     orphans: list[Orphan]
 
 
 class MonitorState:
     """The fold. ``group_fields`` are the definition's groups, ``step_ms`` the pipeline's step,
-    ``task`` what its models answer."""
+    ``task`` what its models answer, ``alerting`` how sure alerts are."""
 
     def __init__(
         self,
@@ -73,24 +64,23 @@ class MonitorState:
         step_ms: int,
         lateness_ms: int,
         task: Task = _BINARY,
+        alerting: Alerting | None = None,
     ) -> None:
         self.monitors, self.training, self.task = tuple(monitors), training, task
+        self.alerting = Alerting() if alerting is None else alerting
         self.step_ms, self.lateness_ms = step_ms, lateness_ms
         lengths = [check_window(seconds(m.window) * 1000, step_ms) for m in self.monitors]
         self.reach_ms = max([*lengths, step_ms])
-        self.group_fields = tuple(group_fields)
-        self.group_codes: list[dict[str, int]] = [{} for _ in self.group_fields]
-        self.matcher = Matcher(len(self.group_fields), MATCH_HORIZON_MS, width(task))
-        self.scores = StepSums(step_ms)
-        self.counts = StepSums(step_ms)
+        self.groups = Groups(group_fields)
+        self.matcher = Matcher(len(self.groups.fields), MATCH_HORIZON_MS, width(task))
+        self.watches = [watch_of(m, task, step_ms, self.groups) for m in self.monitors]
+        self.alarms = Alarms(self.alerting, step_ms)
         self.counted_version = 0
-        self.excursions = Excursions()
         self.first_offsets: dict[int, dict[int, int]] = {}
         self.last_source: dict[int, int] = {}
         self.first_step_ms: int | None = None
         self.closed_ms: int | None = None
         self.last_cutoff_ms: int | None = None
-        self._reference: Reference | None = None
 
     # Inputs
 
@@ -99,7 +89,7 @@ class MonitorState:
         if not len(rows):
             return
         times = rows.event_times_ms
-        self.matcher.add_groups(rows.event_ids, self._codes(rows), times)
+        self.matcher.add_groups(rows.event_ids, self.groups.code(rows), times)
         self._settle()
         first = int(step_starts(times, self.step_ms).min())
         if self.closed_ms is None:
@@ -116,7 +106,13 @@ class MonitorState:
         event_times_ms: Ints,
     ) -> None:
         """Take predictions; the sequences are equally long. See :mod:`serving.monitoring.told`."""
+        if not event_ids:
+            return
         self.matcher.add_answers(event_ids, scores, versions, event_times_ms)
+        answered = Answered(scores, versions, event_times_ms)
+        answered = answered.only(can_be_scored(scores) & self._reached(event_times_ms))
+        for watch in self.watches:
+            watch.add_answers(answered)
         self._settle()
 
     def add_labels(self, rows: LabelRows, partition: int) -> NDArray[np.bool_]:
@@ -131,18 +127,20 @@ class MonitorState:
         """Take that a training with this cut-off was asked for, by anyone."""
         self.last_cutoff_ms = max(cutoff_ms, self.last_cutoff_ms or cutoff_ms)
 
-    # The reference of the live model
+    # The live model
 
-    def use_reference(self, version: int, reference: Reference | None) -> None:
-        """Set the bins for what is added from now on."""
-        self._reference = reference
-        self.counted_version = version
+    def use(self, live: LiveModel) -> None:
+        """Another version is live, or the same after a restart: judge in its bins from now on."""
+        self.counted_version = live.version
+        for watch in self.watches:
+            watch.use(live)
 
-    def recount(self, version: int, reference: Reference, rows: Iterable[FeatureRows]) -> None:
+    def recount(self, live: LiveModel, rows: Iterable[FeatureRows]) -> None:
         """Count again, in another model's bins; ``rows`` are the records from
         :meth:`recount_from` to where reading stands, each partition in log order."""
-        self.use_reference(version, reference)
-        self.counts.clear()
+        self.use(live)
+        for watch in self.watches:
+            watch.forget_features()
         last_source: dict[int, int] = {}
         for part in rows:
             self._count(part, last_source)
@@ -164,14 +162,14 @@ class MonitorState:
         partition in log order: all that a window can still reach, and where the definition has
         other groups, all events whose label may still come.
         """
-        self.counts.clear()
+        for watch in self.watches:
+            watch.forget_features()
         self.first_offsets, self.last_source = {}, {}
-        self.use_reference(0, None)
+        self.use(LiveModel())
         from_ms = self._retained_from_ms()
-        if tuple(group_fields) != self.group_fields:
-            self.group_fields = tuple(group_fields)
-            self.group_codes = [{} for _ in self.group_fields]
-            self.matcher.regroup(len(self.group_fields))
+        if tuple(group_fields) != self.groups.fields:
+            self.groups.reset(group_fields)
+            self.matcher.regroup(len(self.groups.fields))
             self._settle()
             from_ms = None if self.closed_ms is None else self.closed_ms - MATCH_HORIZON_MS
         return 0 if from_ms is None else max(0, from_ms)
@@ -189,38 +187,34 @@ class MonitorState:
         end_ms = self.next_end_ms()
         if end_ms is None or self.first_step_ms is None:
             raise ValueError("no event was added yet, so no step can close")
-        findings: list[Finding] = []
-        for monitor in self.monitors:
-            if isinstance(monitor, DataDrift):
-                findings += judge_drift(monitor, live, self.counts, end_ms)
-            elif isinstance(monitor, Performance):
-                findings += judge_performance(monitor, live, self.scores, end_ms, self.task)
-        begun = self.excursions.update(findings)
+        findings = [finding for watch in self.watches for finding in watch.close(live, end_ms)]
+        raised = self.alarms.close(findings, end_ms)
         decision = decide(
             self.training,
             end_ms=end_ms,
             first_step_ms=self.first_step_ms,
             last_cutoff_ms=self.last_cutoff_ms,
             model_exists=live.version > 0,
-            alert_cause=_cause(begun or [f for f in findings if f.cause is not None]),
+            alert_cause=retraining_cause(self.alerting.policies, raised),
         )
         if decision.reason is not None:
             self.note_training(end_ms)
+        told = [replace(each, lead=self._placed(each.lead)) for each in raised.told]
         self.closed_ms = end_ms
         self._forget(end_ms)
         orphans = self.matcher.expire(end_ms, self.lateness_ms)
-        return Closing(end_ms, findings, begun, decision, orphans)
+        return Closing(end_ms, raised.findings, told, decision, orphans)
 
     # Snapshot
 
     def to_snapshot(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return (JSON part, arrays); the live model's reference is not part of it."""
+        watches = [watch.snapshot() for watch in self.watches]
         content = {
-            "group_codes": [list(codes) for codes in self.group_codes],
-            "scores": self.scores.to_json(),
-            "counts": self.counts.to_json(),
+            "groups": self.groups.to_json(),
+            "watches": [kept for kept, _ in watches],
+            "alarms": self.alarms.to_json(),
             "counted_version": self.counted_version,
-            "excursions": sorted(self.excursions.standing),
             "first_offsets": [
                 [at, *o] for at, by in self.first_offsets.items() for o in by.items()
             ],
@@ -229,20 +223,21 @@ class MonitorState:
             "closed_ms": self.closed_ms,
             "last_cutoff_ms": self.last_cutoff_ms,
         }
-        return content, self.matcher.snapshot()
+        arrays = self.matcher.snapshot()
+        for i, (_, own) in enumerate(watches):
+            arrays |= {f"watch{i}/{name}": array for name, array in own.items()}
+        return content, arrays
 
     def load_snapshot(self, content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Take over what :meth:`to_snapshot` described, with the same declarations."""
-        self.group_codes = [
-            {text: code for code, text in enumerate(texts)} for texts in content["group_codes"]
-        ]
+        self.groups.load(content["groups"])
         self.matcher = Matcher.restore(
-            len(self.group_fields), MATCH_HORIZON_MS, arrays, width(self.task)
+            len(self.groups.fields), MATCH_HORIZON_MS, arrays, width(self.task)
         )
-        self.scores = StepSums.from_json(self.step_ms, content["scores"])
-        self.counts = StepSums.from_json(self.step_ms, content["counts"])
+        for i, (watch, kept) in enumerate(zip(self.watches, content["watches"], strict=True)):
+            watch.load(kept, _under(f"watch{i}/", arrays))
+        self.alarms.load(content["alarms"])
         self.counted_version = content["counted_version"]
-        self.excursions = Excursions(content["excursions"])
         for at, partition, offset in content["first_offsets"]:
             self.first_offsets.setdefault(at, {})[partition] = offset
         self.last_source = dict(content["last_source"])
@@ -256,39 +251,33 @@ class MonitorState:
         """Return the start of the oldest step that a window can still reach."""
         return None if self.closed_ms is None else self.closed_ms + self.step_ms - self.reach_ms
 
+    def _reached(self, event_times_ms: Ints) -> Mask:
+        """Return which records some window can still reach, (n,)."""
+        retained = self._retained_from_ms()
+        return event_times_ms >= (np.iinfo(np.int64).min if retained is None else retained)
+
     def _forget(self, end_ms: int) -> None:
         before = end_ms + self.step_ms - self.reach_ms
-        self.scores.drop_before(before)
-        self.counts.drop_before(before)
+        for watch in self.watches:
+            watch.forget(before)
         self.first_offsets = {at: o for at, o in self.first_offsets.items() if at >= before}
+
+    def _placed(self, finding: Finding) -> Finding:
+        """Return the finding with the place of its onset: the step's first feature record in the
+        lowest partition that has one."""
+        onset = finding.onset
+        first = {} if onset is None else self.first_offsets.get(onset.time_ms, {})
+        if onset is None or not first or onset.offset is not None:
+            return finding
+        partition = min(first)
+        return replace(finding, onset=Onset(onset.time_ms, partition, first[partition]))
 
     def _settle(self) -> None:
         matches = self.matcher.take_matches()
         matches = matches.only(can_be_scored(matches.scores))
-        if not len(matches):
-            return
-        rows = contributions(matches.scores, matches.labels, self.task)
-        for version in np.unique(matches.versions).tolist():
-            chosen = np.flatnonzero(matches.versions == version)
-            self.scores.add(performance_key(version), matches.label_times_ms[chosen], rows[chosen])
-            self._settle_groups(version, matches, rows, chosen)
-
-    def _settle_groups(self, version: int, matches: Matches, rows: Ints, chosen: Ints) -> None:
-        for i, (field, codes) in enumerate(zip(self.group_fields, self.group_codes, strict=True)):
-            texts = list(codes)
-            column = matches.groups[chosen, i]
-            for code in np.unique(column).tolist():
-                members = chosen[column == code]
-                key = performance_key(version, f"{field}={texts[code]}")
-                self.scores.add(key, matches.label_times_ms[members], rows[members])
-
-    def _codes(self, rows: FeatureRows) -> Ints:
-        coded = np.zeros((len(rows), len(self.group_fields)), dtype=np.int64)
-        for i, (texts, codes) in enumerate(zip(rows.groups, self.group_codes, strict=True)):
-            for text in set(texts).difference(codes):
-                codes[text] = len(codes)
-            coded[:, i] = np.fromiter(map(codes.__getitem__, texts), np.int64, len(texts))
-        return coded
+        if len(matches):
+            for watch in self.watches:
+                watch.add_matches(matches)
 
     def _note_offsets(self, partition: int, times_ms: Ints, offsets: Ints) -> None:
         """Remember per step where its first record stands, for a recount."""
@@ -299,33 +288,16 @@ class MonitorState:
                 self.first_offsets.setdefault(start, {}).setdefault(partition, int(offsets[row]))
 
     def _count(self, rows: FeatureRows, last_source: dict[int, int]) -> None:
-        """Count rows in the reference's bins, per step; repeats by source offset are left out."""
+        """Hand rows to the watches; repeats by source offset are none of them."""
         seen = last_source.get(rows.partition, -1)
         before = np.concatenate([[seen], np.maximum.accumulate(rows.source_offsets)[:-1]])
         fresh = rows.source_offsets > np.maximum(before, seen)
         last_source[rows.partition] = max(seen, int(rows.source_offsets.max(initial=-1)))
-        if self._reference is None:
-            return
-        retained = self._retained_from_ms()
-        starts = step_starts(rows.event_times_ms, self.step_ms)
-        for start in np.unique(starts).tolist():
-            if retained is not None and start < retained:
-                continue
-            part = _part(rows, fresh & (starts == start))
-            for name, counts in self._reference.counts(part).items():
-                self.counts.add_total(name, start, counts)
+        fresh &= self._reached(rows.event_times_ms)
+        for watch in self.watches:
+            watch.add_features(rows, fresh)
 
 
-def _part(rows: FeatureRows, chosen: NDArray[np.bool_]) -> Part:
-    if chosen.all():
-        return Part(rows.numeric, rows.categories)
-    kept = chosen.tolist()
-    return Part(rows.numeric[chosen], [list(compress(column, kept)) for column in rows.categories])
-
-
-def _cause(findings: Sequence[Finding]) -> str | None:
-    causes = [finding.cause for finding in findings if finding.cause is not None]
-    if not causes:
-        return None
-    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
-    return causes[0] + more
+def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    found = {name: array for name, array in arrays.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): array for name, array in found.items()}

@@ -27,6 +27,12 @@ class Answered:
     versions: Ints
     event_times_ms: Ints
 
+    def only(self, chosen: NDArray[np.bool_]) -> Answered:
+        """Return the predictions where ``chosen`` (n,) holds."""
+        if chosen.all():
+            return self
+        return Answered(self.scores[chosen], self.versions[chosen], self.event_times_ms[chosen])
+
 
 class Watch:
     """One thing looked at. Pure: a fold over what is added, the same whatever the order in which
@@ -46,8 +52,12 @@ class Watch:
         """Take predictions whose labels have come."""
 
     def use(self, live: LiveModel) -> None:
-        """Another version is live, or the same after a restart; features are added again, if their
-        bins are others, from where a window can still reach."""
+        """Another version is live, or the same after a restart. Before its first call no model is
+        live. Where the bins of its features are others, :meth:`forget_features` follows."""
+
+    def forget_features(self) -> None:
+        """Forget what came by :meth:`add_features`: from where a window can still reach, it is
+        added again, as it was or as another definition has it."""
 
     def close(self, live: LiveModel, end_ms: int) -> list[Finding]:
         """Judge the windows that end at ``end_ms``."""
@@ -60,6 +70,6 @@ class Watch:
         """Return (JSON, arrays)."""
         raise NotImplementedError
 
-    def load(self, content: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, content: Any, arrays: Mapping[str, NDArray[Any]], /) -> None:
         """Take over what :meth:`snapshot` returned, of a watch declared in the same way."""
         raise NotImplementedError

@@ -16,18 +16,17 @@ already is not written twice.
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kafka.protocol.consumer.offsets import IsolationLevel
 
 from features.definition import Definition
+from serving.alerting.declared import Alerting
 from serving.monitoring.command_queue import CommandQueue
 from serving.monitoring.cutover import LiveVersion
 from serving.monitoring.declared import Declared
@@ -37,6 +36,7 @@ from serving.monitoring.outbox import Outbox
 from serving.monitoring.publishing import Publisher
 from serving.monitoring.snapshot import MonitorSnapshots, Saved, folder_lock
 from serving.spec import Monitor
+from streams.collector import rare_collections
 from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
@@ -80,9 +80,13 @@ class MonitorWorker:
         step: str,
         home: Path,
         task: Task = _BINARY,
+        alerting: Alerting | None = None,
     ) -> None:
+        alerting = Alerting() if alerting is None else alerting
         self._topics, self._partitions = topics, events.partitions
-        self._declared = Declared(definitions, events, labels, monitors, training, step, task)
+        self._declared = Declared(
+            definitions, events, labels, monitors, training, step, task, alerting
+        )
         self.state = self._declared.empty_state(definitions[0])  # refuses windows that don't fit
         self._lock = folder_lock(home / "monitor")
         self._snapshots = MonitorSnapshots(
@@ -187,7 +191,7 @@ class MonitorWorker:
                 return False
             closing = self.state.close(self._models.live)
             self._publisher.publish(closing, self._inputs.positions())
-            eventful = bool(closing.begun or closing.decision.reason)
+            eventful = bool(closing.told or closing.decision.reason)
             if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
                 self._save()
         return True
@@ -236,30 +240,18 @@ def run_monitor(
     step: str,
     home: Path,
     task: Task = _BINARY,
+    alerting: Alerting | None = None,
 ) -> None:
     """Run the monitor until SIGTERM or SIGINT. Errors as :class:`MonitorWorker`."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     worker = MonitorWorker(
-        bootstrap, topics, definitions, events, labels, monitors, training, step, home, task
-    )
+        bootstrap, topics, definitions, events, labels, monitors, training, step, home, task,
+        alerting,
+    )  # fmt: skip
     try:
-        with _rare_collections():
+        with rare_collections():
             worker.run(stop)
     finally:
         worker.close()
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for cycles seldom: a batch makes many objects and none; it cost a third of the time."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()

@@ -60,10 +60,8 @@ def test_drift_is_that_of_the_definition_ordered_last(log: MonitoredLog, tmp_pat
     # The window of two days was counted whole, its day before the order too.
     assert [drift(log, day)["kind"].n for day in range(6)] == [200, 400, 400, 400, 400, 400]
     assert drift(log, 2)["miles"].value < 0.25 < drift(log, 3)["miles"].value
-    assert [alert.feature for alert in log.alerts() if alert.kind == "data_drift"] == [
-        "miles",
-        "distance",
-    ]
+    told = [(alert.feature, alert.state) for alert in log.alerts() if alert.kind == "data_drift"]
+    assert told == [("miles", "suspected"), ("miles", "confirmed"), ("distance", "suspected")]
 
 
 def test_performance_goes_on_in_the_new_definitions_groups(
@@ -76,7 +74,7 @@ def test_performance_goes_on_in_the_new_definitions_groups(
         log.order(TO_V2)
         play(log, worker, 2, version=2, now=2)
         assert len(worker.state.matcher) == 600
-        assert worker.state.group_fields == ("user", "kind")
+        assert worker.state.groups.fields == ("user", "kind")
     figures = {
         (m.metric, m.n, m.model_version)
         for m in log.metrics()

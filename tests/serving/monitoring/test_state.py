@@ -26,14 +26,14 @@ EVENTS = 40
 REFERENCE = Reference.from_rows(
     [feature_rows(0, [START] * 50, list(np.linspace(0, 1, 50)))], DEFINITION
 )
-LIVE = LiveModel(1, REFERENCE.expected, {"log_loss": 0.6})
+LIVE = LiveModel(1, REFERENCE.expected, {"log_loss": 0.6}, REFERENCE)
 
 Step = Callable[[MonitorState], object]
 
 
 def _new() -> MonitorState:
     state = MonitorState(MONITORS, Training(first_after="1d"), ("user",), DAY, HOUR)
-    state.use_reference(1, REFERENCE)
+    state.use(LIVE)
     return state
 
 
@@ -110,8 +110,8 @@ def _close_all(state: MonitorState) -> list[bytes]:
 
 def _plain(closing: Closing) -> dict[str, Any]:
     return {
-        "findings": [(f.metric, f.cause, f.calm) for f in closing.findings],
-        "begun": [f.key for f in closing.begun],
+        "findings": closing.findings,
+        "told": closing.told,
         "decision": [closing.decision.reason, closing.decision.action],
     }
 
@@ -154,10 +154,29 @@ def test_the_findings_are_not_empty() -> None:
     assert closings[0].decision.reason == "schedule"
 
 
+def test_a_change_is_suspected_then_confirmed_and_told_with_its_onset() -> None:
+    state = _new()
+    times = [START + day * DAY + i * 1_000 for day in range(5) for i in range(50)]
+    distances = [float(x) + (9 if t >= START + 2 * DAY else 0) for t, x in zip(
+        times, np.tile(np.linspace(0, 1, 50), 5), strict=True
+    )]  # fmt: skip
+    rows = feature_rows(0, times, distances)
+    state.add_features(rows, rows.source_offsets + 7)
+
+    told = [state.close(LIVE).told for _ in range(5)]
+
+    states = [[(t.state, t.lead.metric.feature) for t in each] for each in told]
+    assert states[2:4] == [[("suspected", "distance")], [("confirmed", "distance")]]
+    assert not states[4]
+    onset = told[2][0].lead.onset
+    assert onset is not None
+    assert (onset.time_ms, onset.partition, onset.offset) == (START + 2 * DAY, 0, 107)
+
+
 def test_counting_again_gives_what_counting_along_would_have_given() -> None:
     along, again = _new(), _new()
     other = Reference.from_rows([_rows(0, 9)], DEFINITION)
-    again.use_reference(2, other)
+    again.use(LiveModel(2, other.expected, {}, other))
     rows = [_rows(0, 1), _rows(1, 1)]
     for part in rows:
         along.add_features(part, part.source_offsets + 100)
@@ -165,9 +184,9 @@ def test_counting_again_gives_what_counting_along_would_have_given() -> None:
 
     first = again.recount_from()
     assert first == {0: 100, 1: 100}
-    again.recount(1, REFERENCE, rows)
+    again.recount(LIVE, rows)
 
-    assert again.counts.to_json() == along.counts.to_json()
+    assert again.watches[0].snapshot() == along.watches[0].snapshot()
 
 
 def test_what_no_window_reaches_any_more_is_forgotten() -> None:
@@ -181,8 +200,7 @@ def test_what_no_window_reaches_any_more_is_forgotten() -> None:
     late = feature_rows(0, [START], [0.5], first=999)
     state.add_features(late, late.source_offsets)
 
-    assert list(state.counts.items()) == []
-    assert list(state.scores.items()) == []
+    assert [watch.snapshot()[0] for watch in state.watches] == [[], []]
     assert state.recount_from() == {}
 
 

@@ -1,0 +1,167 @@
+"""One alert for one change: the figures of a kind that go out of bounds together. Pure.
+
+A change reaches the figures that it touches at different closings, all within the length of their
+window. So a figure joins the alert of its kind that was opened less than a window ago, and only one
+that comes later, as another change would make it, opens an alert of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from serving.alerting.deciding import Judged
+from serving.alerting.finding import Finding
+from serving.alerting.lifecycle import Change, Lifecycle
+from streams.wire import AlertKind, AlertState, Severity
+
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
+
+
+@dataclass(frozen=True)
+class Told:
+    """An alert enters a state, or (confirmed again) has grown worse.
+
+    ``lead`` is the figure told of, ``related`` the others, by falling size; ``impact`` by how much
+    the loss is estimated to have grown.
+    """
+
+    key: str
+    state: AlertState
+    severity: Severity
+    lead: Finding
+    related: tuple[Finding, ...] = ()
+    impact: float | None = None
+
+
+@dataclass
+class Standing:
+    """An alert that is not resolved; ``members`` are keys of figures, the one first told first."""
+
+    kind: AlertKind
+    opened_ms: int
+    state: AlertState
+    members: list[str] = field(default_factory=list)
+
+
+class Grouping:
+    """Keeps the alerts that stand."""
+
+    def __init__(self) -> None:
+        self._standing: dict[str, Standing] = {}
+
+    def update(
+        self, changes: Sequence[Change], judged: Sequence[Judged], figures: Lifecycle, end_ms: int
+    ) -> list[Told]:
+        """Return what is to be told of ``changes``, those of the closing at ``end_ms``.
+
+        ``figures`` is the lifecycle after them, ``judged`` all figures of the closing.
+        """
+        by_kind: dict[AlertKind, list[Change]] = {}
+        for change in changes:
+            by_kind.setdefault(change.finding.kind, []).append(change)
+        now = {each.finding.key: each for each in judged}
+        told: list[Told] = []
+        for kind, of_kind in by_kind.items():
+            touched = self._place(kind, of_kind, end_ms)
+            for key in touched:
+                told += self._tell(key, of_kind, now, figures)
+        return told
+
+    def to_json(self) -> Any:
+        """Return the state as JSON types."""
+        return msgspec.to_builtins(self._standing)
+
+    def load(self, content: Any) -> None:
+        """Take over what :meth:`to_json` returned."""
+        self._standing = msgspec.convert(content, dict[str, Standing])
+
+    # Inside
+
+    def _place(self, kind: AlertKind, changes: Sequence[Change], end_ms: int) -> list[str]:
+        """Put new members into alerts; return the keys of the alerts that ``changes`` touch."""
+        touched: dict[str, None] = {}
+        newcomers: list[Finding] = []
+        for change in changes:
+            key = self._alert_of(change.finding.key)
+            if key is not None:
+                touched[key] = None
+            elif change.what != "resolved":
+                newcomers.append(change.finding)
+        newcomers.sort(key=rank)
+        for finding in newcomers:
+            key = self._open_for(kind, finding, end_ms)
+            if key is None:
+                key = f"{finding.key}@{end_ms}"
+                self._standing[key] = Standing(kind, end_ms, "suspected")
+            self._standing[key].members.append(finding.key)
+            touched[key] = None
+        return list(touched)
+
+    def _alert_of(self, member: str) -> str | None:
+        return next((key for key, each in self._standing.items() if member in each.members), None)
+
+    def _open_for(self, kind: AlertKind, finding: Finding, end_ms: int) -> str | None:
+        window = finding.metric.window
+        for key, each in self._standing.items():
+            age_ms = end_ms - each.opened_ms
+            if each.kind == kind and age_ms < window.end_ms - window.start_ms:
+                return key
+        return None
+
+    def _tell(
+        self,
+        key: str,
+        changes: Sequence[Change],
+        now: Mapping[str, Judged],
+        figures: Lifecycle,
+    ) -> list[Told]:
+        alert = self._standing[key]
+        own = [change for change in changes if change.finding.key in alert.members]
+        alert.members = [member for member in alert.members if figures.is_followed(member)]
+        if not alert.members:
+            del self._standing[key]
+            lead = min((change.finding for change in own), key=rank)
+            severity = _severity([lead]) if alert.state == "confirmed" else "info"
+            return [Told(key, "resolved", severity, lead)]
+        confirmed = [m for m in alert.members if figures.is_confirmed(m)]
+        if any(change.what == "grown" for change in own) or (
+            confirmed and alert.state == "suspected"
+        ):
+            alert.state = "confirmed"
+            return [_told(key, "confirmed", confirmed, alert.members, now)]
+        if (
+            alert.state == "suspected"
+            and all(c.what == "suspected" for c in own)
+            and (len(own) == len(alert.members))
+        ):  # it has just been opened
+            return [_told(key, "suspected", alert.members, alert.members, now)]
+        return []
+
+
+def rank(finding: Finding) -> tuple[float, float, str]:
+    """Return what findings are sorted by: most harm first, then the largest difference."""
+    impact = finding.impact if finding.impact is not None else -float("inf")
+    return -impact, -(finding.excess or 0.0), finding.key
+
+
+def _told(
+    key: str,
+    state: AlertState,
+    leading: Sequence[str],
+    members: Sequence[str],
+    now: Mapping[str, Judged],
+) -> Told:
+    """Return the alert, led by the first in rank of ``leading`` that shows now."""
+    showing = sorted((now[m].finding for m in members if m in now and now[m].shows), key=rank)
+    lead = next((each for each in showing if each.key in leading), showing[0])
+    related = tuple(each for each in showing if each is not lead)
+    severity = _severity(showing) if state == "confirmed" else "info"
+    return Told(key, state, severity, lead, related, lead.impact)
+
+
+def _severity(findings: Sequence[Finding]) -> Severity:
+    return max((finding.severity for finding in findings), key=SEVERITIES.index)
