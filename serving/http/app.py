@@ -42,7 +42,7 @@ def make_app(service: Service) -> Gate:
         options.token is not None,
     )
     app.openapi = lambda: written  # type: ignore[method-assign]
-    _add_problems(app)
+    add_problems(app)
     _add_answers(app, service)
     _add_told(app, service)
     return Gate(app, options, service.metrics)
@@ -108,8 +108,8 @@ def _add_told(app: FastAPI, service: Service) -> None:
         return Response(text, media_type=media)
 
 
-def _add_problems(app: FastAPI) -> None:
-    """Have whatever FastAPI refuses by itself be a problem too."""
+def add_problems(app: FastAPI, see: str = "/openapi.json") -> None:
+    """Have whatever FastAPI refuses by itself be a problem too; ``see`` says what there is."""
 
     def told(request: Request, problem: ProblemError) -> Response:
         body = problem.body(request.scope[REQUEST_ID])
@@ -126,7 +126,7 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
         why = {404: "there is nothing at this path", 405: "this path does not take this method"}
-        detail = f"{why.get(error.status_code, error.detail)}; /openapi.json says what there is"
+        detail = f"{why.get(error.status_code, error.detail)}; {see} says what there is"
         kind = "not-found" if error.status_code == 404 else "refused"
         headers = error.headers or {}
         return told(request, ProblemError(error.status_code, kind, detail, (), headers))

@@ -7,7 +7,7 @@ import hmac
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import structlog
@@ -163,15 +163,17 @@ class Gate:
 class Exchange:
     """The answer to one request: its status, and the headers that every answer has."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.request_id = send, request_id
+    def __init__(
+        self, send: Send, request_id: str, security: Sequence[tuple[bytes, bytes]] = _SECURITY
+    ) -> None:
+        self._send, self.request_id, self._security = send, request_id, security
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message["headers"], *_SECURITY]
+            headers = [*message["headers"], *self._security]
             message["headers"] = [*headers, (b"x-request-id", self.request_id.encode())]
         await self._send(message)
 

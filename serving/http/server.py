@@ -7,11 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from serving.http.options import ServeOptions
 from serving.http.service import Service
 from streams.errors import ConfigurationError
 
@@ -22,6 +21,20 @@ BACKLOG = 2_048
 KEEP_ALIVE_S = 60
 
 _LOG = structlog.get_logger(__name__)
+
+
+class Place(Protocol):
+    """Where a listener is wanted."""
+
+    @property
+    def host(self) -> str:
+        """The address, or a name for it."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The port; 0 for any free one."""
+        ...
 
 
 def serve(service: Service, listener: socket.socket) -> None:
@@ -44,12 +57,12 @@ def serve(service: Service, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     _LOG.info("serving", pipeline=service.pipeline.name, host=host, port=port)
     server = uvicorn.Server(config)
-    with _until_signal(server):
+    with until_drained(server):
         server.run(sockets=[listener])
     _LOG.info("served; ends")
 
 
-def listen(options: ServeOptions, shared: bool = False) -> socket.socket:
+def listen(options: Place, shared: bool = False) -> socket.socket:
     """Return the listener; ``shared``: several processes take connections of one port.
 
     Raises:
@@ -78,7 +91,7 @@ def listen(options: ServeOptions, shared: bool = False) -> socket.socket:
 
 
 @contextmanager
-def _until_signal(server: uvicorn.Server) -> Iterator[None]:
+def until_drained(server: uvicorn.Server) -> Iterator[None]:
     """Have the server drain at SIGTERM and SIGINT, and the process go on behind it.
 
     The server's own handlers raise the signal again when all is done, and the process would end by
