@@ -170,7 +170,7 @@ class Reference:
         for begin in range(0, len(rows.numeric), BLOCK_ROWS):
             block = rows.numeric[begin : begin + BLOCK_ROWS]
             for column, (name, edges) in zip(block.T, arrays.items(), strict=True):
-                counts[name] += np.bincount(_numeric_bins(column, edges), minlength=len(edges) + 2)
+                counts[name] += _numeric_counts(column, edges)
         for texts, (name, index) in zip(rows.categories, self._indexes.items(), strict=True):
             counts[name] = np.zeros(len(index) + 1, np.int64)
             for text, count in counted(texts).items():
@@ -211,6 +211,10 @@ class Reference:
         if feature in self.known:
             return self._indexes[feature].get("")
         return len(self.fine_edges[feature]) + 1
+
+    def edge_array(self, feature: str) -> NDArray[np.float64]:
+        """Return a numeric feature's fine edges, (fine bins − 2,)."""
+        return self._arrays[feature]
 
     def dispersion(self, feature: str) -> Dispersion:
         """Return how a feature moves by itself."""
@@ -318,6 +322,14 @@ def _blocks(times_ms: Sequence[NDArray[np.int64]] | None) -> Blocks | None:
     if not known:
         return None
     return Blocks(min(int(t.min()) for t in known), max(int(t.max()) for t in known))
+
+
+def _numeric_counts(column: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the counts of :func:`_numeric_bins`: a sort and a few look-ups are quicker."""
+    values = np.sort(column)  # NaN comes last
+    known = len(values) - int(np.count_nonzero(np.isnan(values)))
+    upto = np.searchsorted(values[:known], edges, side="right")
+    return np.diff(upto, prepend=0, append=(known, len(values)))
 
 
 def _numeric_bins(column: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,1 +1,1 @@
-"""Statistics of drift: two distributions compared, and how sure one may be. Pure."""
+"""The statistics of data drift: a window's counts against a model's reference. Pure."""

@@ -34,6 +34,7 @@ from training.retraining.judging import calibrated, figures
 from training.retraining.warm import Initial
 from training.spec import Model, Training
 from training.standard import Standard, stored_targets
+from training.validation_scores import calibration_sums, validation_scores
 
 Progress = Callable[[str], None]
 
@@ -175,14 +176,18 @@ def _fitted(
 ) -> Fitted:
     outputs, targets = result.validation_outputs, prepared.validation.targets
     calibration = calibrated(begun, outputs, targets)
+    answers = calibration.answers(outputs)
     metrics = {
-        **figures(task, calibration.answers(outputs), targets, prepared.train.targets),
+        **figures(task, answers, targets, prepared.train.targets),
         "n_train": float(len(prepared.train)),
         "n_validation": float(len(prepared.validation)),
     }
     reference = Reference.from_columns(
-        [prepared.train, prepared.validation], prepared.numeric_names, prepared.category_names
-    )
+        [prepared.train, prepared.validation],
+        prepared.numeric_names,
+        prepared.category_names,
+        [prepared.train.event_times_ms, prepared.validation.event_times_ms],
+    ).with_scores(validation_scores(task, answers), calibration_sums(task, answers, targets))
     run = {
         "ranks": result.ranks,
         "device": result.device,
