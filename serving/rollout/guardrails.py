@@ -6,7 +6,7 @@ failures       the share of answers that can't be scored, above the live one's b
 latency_ms,    the share of answers slower than the limit, or than ratio × the live version's
 latency_ratio  p99, above 1 % and above twice the live version's share: the same
 psi            the PSI above the limit plus what chance adds in the mean, (B − 1)(1/n + 1/m), and
-               above what it exceeds with probability α (:mod:`serving.monitoring.drift`)
+               above what it exceeds with probability α (:mod:`serving.drift.psi`)
 calibration    the confidence sequence of mean score − mean label lies further from 0 than the
                live version's own gap and the limit
 fairness       two values of a group whose confidence sequences lie further apart than the live
@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serving.monitoring.drift import critical_value, psi
+from serving.drift.psi import critical_value, psi
 from serving.rollout.declared import Guardrails
 from serving.rollout.sample_ratio import log_excess
 from serving.rollout.statistics import Estimate, figure, sequence

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.monitoring.drift import psi
+from serving.drift.psi import psi
 from serving.monitoring.told import answers_of, can_be_scored
 from serving.shadowing.pairs import Pairs
 from training.networks.tasks import Binary, MultiClass, Task
