@@ -38,7 +38,7 @@ def asyncapi(pipeline: Pipeline) -> dict[str, Any]:
         topics.metrics: ("figures of closed windows", Metric),
         topics.health: ("how the processes are", Vitals),
         topics.models: ("the rollout, by key", ModelEvent),
-        topics.commands: ("retrain, advance", Command),
+        topics.commands: ("retrain, advance, retried", Command),
         schemas_topic(pipeline.name): ("types and definitions the log was made by", SchemaEvent),
     }
     types = [record_type for _, record_type in record_types.values()]

@@ -286,7 +286,20 @@ class Advance(msgspec.Struct, frozen=True, tag="advance"):
     event_time_ms: int
 
 
-Command = Retrain | Advance
+class Retried(msgspec.Struct, frozen=True, tag="retried", omit_defaults=True):
+    """An operator has dead letters of ``topic`` sent back to where they came from: ``offsets`` of
+    its partition 0, ascending. Written before they are sent: of two that name the same letter the
+    first one in the log sends it, unless the second says ``again``.
+    """
+
+    command_id: str
+    topic: str
+    offsets: tuple[int, ...]
+    reason: str
+    again: bool = False
+
+
+Command = Retrain | Advance | Retried
 
 
 class Registered(msgspec.Struct, frozen=True, tag="registered"):

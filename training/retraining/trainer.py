@@ -33,7 +33,7 @@ from streams.positions import PositionReader
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
 from streams.watchdog import beat, suspended
-from streams.wire import Advance, Positions, Retrain
+from streams.wire import Advance, Positions, Retrain, Retried
 from training.loop.launch import Check, WarmRanks
 from training.retraining.answering import Answers
 from training.retraining.commanded import job_of
@@ -137,7 +137,7 @@ class Trainer:
             self._commit(offset + 1)
             return
         match command:
-            case Advance():
+            case Advance() | Retried():
                 done = True
             case Retrain():
                 done = self._answer(command)
