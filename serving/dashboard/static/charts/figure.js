@@ -1,0 +1,42 @@
+/** The frame of every picture: drawn to its width, with a table of the same figures beside it. */
+
+import { h, refill } from "../dom.js";
+import { table } from "../parts.js";
+
+const watched = new WeakMap();
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) watched.get(target)?.(contentRect.width);
+});
+const asTable = new Set();
+
+/**
+ * A picture with a button that shows its figures as a table instead.
+ * @param {{name: string, draw: (width: number) => Node, columns: Array, rows: () => Array<Array<any>>, legend?: any}} about
+ *   `name` is the same for the same picture of later documents
+ */
+export function picture({ name, draw, columns, rows, legend = null }) {
+  const place = h("div", { class: "chart" });
+  const button = h("button", { class: "button quiet small", type: "button", "data-key": `table of ${name}` });
+  let width = 0;
+  const show = () => {
+    const wantsTable = asTable.has(name);
+    button.textContent = wantsTable ? "Show the picture" : "Show as a table";
+    if (wantsTable) refill(place, table({ caption: name, columns, rows: rows() }));
+    else if (width > 0) refill(place, draw(width));
+  };
+  button.addEventListener("click", () => {
+    if (!asTable.delete(name)) asTable.add(name);
+    show();
+  });
+  watched.set(place, (now) => {
+    if (Math.abs(now - width) < 1) return;
+    width = now;
+    if (!asTable.has(name)) show();
+  });
+  sizes.observe(place);
+  show();
+  return h("figure", {}, place, h("div", { class: "legend-row row" }, legend, h("span", { class: "grow" }), button));
+}
+
+/** A legend of series: short lines in their colours. @param {Array<{text: string, kind?: string, series: number}>} list */
+export { legendOf } from "./legend.js";
