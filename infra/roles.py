@@ -24,6 +24,9 @@ OUTCOMES = "outcomes"
 """The role that joins predictions with their labels; beside the others, unless the pipeline
 declares a rollout or online learning, which need it."""
 
+HEALTH = "health"
+"""The role that looks after the others, and after the brokers; beside them, as it is not needed."""
+
 ROLLOUT = "rollout"
 ONLINE = "online"
 
@@ -83,7 +86,9 @@ def roles_of(
 
 def check_role(role: str, pipeline: Pipeline) -> None:
     """Raise ConfigurationError unless ``role`` is one that a process of the pipeline can have."""
-    known = dict.fromkeys((*roles_of(pipeline, pipeline.definitions), SKEW, OUTCOMES, NOTIFY))
+    known = dict.fromkeys(
+        (*roles_of(pipeline, pipeline.definitions), SKEW, OUTCOMES, HEALTH, NOTIFY)
+    )
     if role not in known:
         raise ConfigurationError(f"role {role!r}: there is no such one; it is {', '.join(known)}")
 
@@ -107,6 +112,7 @@ def run_role(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str) 
     worker = worker_name(role, settings)
     with looked_after(bootstrap, pipeline.topics, role, worker, settings, watched=watched):
         _run(role, pipeline, settings, bootstrap, home)
+    log.info("process ends")
 
 
 def _run(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str, home: Path) -> None:
@@ -187,6 +193,10 @@ def _run(role: str, pipeline: Pipeline, settings: Settings, bootstrap: str, home
 
         options = SkewOptions(every=settings.skew_every)
         run_skew(bootstrap, lambda: skew_stages(bootstrap, pipeline), home, options)
+    elif role == HEALTH:
+        from serving.health.worker import run_health
+
+        run_health(bootstrap, pipeline.topics, pipeline.events.partitions, stages)
     elif role == ROLLOUT:
         from serving.rollout.worker import run_rollout
 

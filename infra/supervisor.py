@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,7 @@ class Supervisor:
         policy: when to restart, when to give up.
         stop_within_s: after that long, processes that were asked to stop are killed.
         command: role → command line; by default ``kappa worker``.
+        environment: role → further variables of its environment.
 
     The processes end with this one, even when it is killed (:mod:`infra.lifeline`).
     """
@@ -99,6 +100,7 @@ class Supervisor:
         policy: RestartPolicy | None = None,
         stop_within_s: float = 30.0,
         command: Callable[[str], list[str]] | None = None,
+        environment: Callable[[str], Mapping[str, str]] | None = None,
     ) -> None:
         self.logs = settings.pipeline_home(name) / "logs"
         self._command = command or partial(worker_command, module)
@@ -108,6 +110,9 @@ class Supervisor:
             "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "PYTHONUNBUFFERED": "1",
         }
+        # A port is one process's: all can't have ours.
+        self._environment.pop("KAPPA_METRICS_PORT", None)
+        self._own_environment = environment or (lambda _: {})
         self._policy = policy or RestartPolicy()
         self._stop_within_s = stop_within_s
         self._workers = [_Worker(role, self.logs / f"{role}.log") for role in roles]
@@ -204,7 +209,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=self._environment,
+            env={**self._environment, **self._own_environment(role)},
             start_new_session=True,  # Ctrl-C is for us alone; we stop them in order
         )
 

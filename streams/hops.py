@@ -40,6 +40,7 @@ class Ledger:
         self._told: dict[str, NDArray[np.int64]] = {}
         self._records: dict[str, int] = {}
         self._dead: dict[str, int] = {}
+        self._figures: dict[str, float] = {}
 
     def note(self, name: str, milliseconds: NDArray[np.int64] | NDArray[np.float64]) -> None:
         """Add records (n,) that took so long on hop ``name``; less than 0 (two clocks) is 0."""
@@ -66,6 +67,16 @@ class Ledger:
         """Add so many records of ``topic`` that nobody can use."""
         with self._lock:
             self._dead[topic] = self._dead.get(topic, 0) + records
+
+    def figure(self, name: str, value: float) -> None:
+        """Set a figure of the process's own, such as ``notify/pager/waiting``."""
+        with self._lock:
+            self._figures[name] = value
+
+    def figures(self) -> Mapping[str, float]:
+        """Return name → figure that was set."""
+        with self._lock:
+            return dict(self._figures)
 
     def since_last(self) -> tuple[Hop, ...]:
         """Return what has passed since this was asked last; one reader may ask."""
@@ -105,6 +116,7 @@ note = LEDGER.note
 note_batch = LEDGER.note_batch
 count = LEDGER.count
 count_dead = LEDGER.count_dead
+figure = LEDGER.figure
 
 
 def live(times_ms: NDArray[np.int64], now_ms: int) -> NDArray[np.int64]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from infra.supervisor import ProcessStatus, Supervisor
     from kappa.cli.context import Context
 
+UP = "up"
+"""The role, in vitals and metrics, of the process that runs the others."""
+
 LOOK_EVERY = 5
 """Seconds between two looks at which definitions are to be kept up."""
 
@@ -30,16 +33,39 @@ def up(
     outcomes: Annotated[
         bool, typer.Option(help="Join predictions with their labels, as outcomes.")
     ] = True,
+    health: Annotated[
+        bool, typer.Option(help="Look after the processes and the brokers, and tell by alerts.")
+    ] = True,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_000,
+            envvar="KAPPA_METRICS_PORT",
+            help="Show metrics to Prometheus: on this port of 127.0.0.1 those of the supervisor, "
+            "on the ports behind it those of each process.",
+        ),
+    ] = None,
     http: Annotated[
         int | None,
         typer.Option(min=1, max=65_535, help="Serve over HTTP too, on this port of 127.0.0.1."),
     ] = None,
 ) -> None:
     """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
-    from infra.roles import OUTCOMES, SKEW, check_role, roles_of
+    from infra.roles import HEALTH, OUTCOMES, SKEW, check_role, roles_of, worker_name
     from infra.supervisor import Supervisor, worker_command
     from kappa.cli.serve import SERVE, serve_command
     from serving.definitions import definitions_to_run
+    from serving.health.process import looked_after
+
+    ports: dict[str, int] = {}
+
+    def environment(name: str) -> dict[str, str]:
+        """Give each process a port of its own for its metrics; `serve` has one."""
+        if metrics is None or name == SERVE:
+            return {}
+        ports.setdefault(name, metrics + 1 + len(ports))
+        return {"KAPPA_METRICS_PORT": str(ports[name])}
 
     def command(name: str) -> list[str]:
         if name == SERVE and http is not None:
@@ -56,13 +82,23 @@ def up(
             if outcomes and OUTCOMES not in made:
                 made = (*made, OUTCOMES)
             made = (*made, SKEW) if skew else made
+            made = (*made, HEALTH) if health else made
             return made if http is None else (*made, SERVE)
 
         run = roles() if role is None else [*role, SERVE] if http is not None else role
         supervisor = Supervisor(
-            pipeline, declared.name, context.settings, bootstrap, run, command=command
-        )
-        with supervisor:
+            pipeline, declared.name, context.settings, bootstrap, run, command=command,
+            environment=environment,
+        )  # fmt: skip
+        settings = context.settings.model_copy(update={"metrics_port": metrics})
+        looking = looked_after(
+            bootstrap, declared.topics, UP, worker_name(UP, settings), settings,
+            lambda: process_figures(supervisor.status()), watched=False,
+        )  # fmt: skip
+        with looking, supervisor:
+            if metrics is not None:
+                for name, port in {UP: metrics, **ports}.items():
+                    typer.echo(f"metrics of {name}: http://{settings.metrics_host}:{port}/metrics")
             _watch(context, supervisor, None if role else roles)
             typer.echo("stopping", err=True)
 
@@ -155,3 +191,9 @@ def process_lines(status: "list[ProcessStatus]", lag: "Mapping[str, int]") -> li
 
 def _lag_text(lag: "Mapping[str, int]", role: str) -> str:
     return f"{lag[role]:,}" if role in lag else ""
+
+
+def process_figures(status: "list[ProcessStatus]") -> dict[str, float]:
+    """Return the figures of vitals: how often each process was restarted, and whether it runs."""
+    restarts = {f"restarts/{process.role}": float(process.restarts) for process in status}
+    return restarts | {f"state/{p.role}": float(p.state == "running") for p in status}

@@ -70,7 +70,7 @@ class Probe:
             gpu_busy=None if gpu is None else round(gpu.busy, 4),
             gpu_memory_bytes=None if gpu is None else gpu.memory_bytes,
             hops=self._ledger.since_last(),
-            figures={**own, **figures},
+            figures={**own, **self._ledger.figures(), **figures},
         )
 
 
