@@ -41,6 +41,7 @@ class Health:
 
     def __init__(self, topics: Topics, limits: Limits | None = None) -> None:
         limits = limits or Limits()
+        self._limits = limits
         self.standing: dict[str, Stands] = {}
         self.processes = Processes(limits)
         self._stalls = Stalls(limits, topics)
@@ -48,7 +49,15 @@ class Health:
         self._brokers = Brokers(limits)
 
     def restore(self, alerts: Iterable[Alert], at_ms: int) -> None:
-        """Take over what the alerts topic says; ``alerts`` in its order."""
+        """Take over what the alerts topic says; ``alerts`` in its order.
+
+        What takes a while to be seen is not over because it is not seen at once.
+        """
+        limits = self._limits
+        needs_ms = {
+            "lag": limits.stalled, "dead_letters": limits.dead_within // 4,
+            "restarts": limits.restarts_within, "memory": limits.memory_within,
+        }  # fmt: skip
         for alert in alerts:
             if alert.kind != "health":
                 continue
@@ -56,9 +65,9 @@ class Health:
             if alert.state == "resolved":
                 self.standing.pop(name, None)
             else:
-                severity: Severity = alert.severity
+                seen_ms = at_ms + needs_ms.get(alert.metric, 0)
                 self.standing[name] = Stands(
-                    alert.key, alert.window.start_ms, alert.state, severity, at_ms, alert
+                    alert.key, alert.window.start_ms, alert.state, alert.severity, seen_ms, alert
                 )
 
     def judge(self, seen: Observation) -> list[Alert]:

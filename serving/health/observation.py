@@ -37,7 +37,6 @@ class Limits:
         disk_bytes: less free disk is a warning, and a tenth of it critical.
         broker_disk_share: the same of the brokers' disk, as a share of it.
         memory_bytes: memory that grows by so much...
-        memory_share: ...and by this share of what it was...
         memory_within: ...in so long, steadily...
         memory_from: ...once the process is so old.
     """
@@ -58,7 +57,6 @@ class Limits:
     disk_bytes: int = 2 << 30
     broker_disk_share: float = 0.1
     memory_bytes: int = 200 << 20
-    memory_share: float = 0.2
     memory_within: int = 30 * MINUTE_MS
     memory_from: int = 10 * MINUTE_MS
 

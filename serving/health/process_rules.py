@@ -114,7 +114,7 @@ class Processes:
         first, middle, last = sizes[:third], sizes[third : 2 * third], sizes[2 * third :]
         grown = min(last) - max(first)
         steadily = max(first) <= min(middle) and max(middle) <= min(last)
-        least = max(limits.memory_bytes, limits.memory_share * max(first))
+        least = limits.memory_bytes
         if not steadily or grown < least:
             return
         yield Condition(
