@@ -24,13 +24,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from serving.monitoring.told import answers_of
 from training.networks.tasks import Binary, MultiClass, Task
 from training.scores import log_losses, losses, normal_log_scores
 
-ALPHA = 0.001
 FARTHEST = 50.0  # nats, and squared spreads: one wild answer must not drown all others
 WITHIN_90 = 1.6448536269514722  # spreads from the mean that hold 90 % of a normal distribution
 # At worst 2⁶³ / (2²⁸ · ln²(10⁷)) = 10⁸ certain mistakes fit into a sum, 10⁷ far numbers: a
@@ -134,43 +132,6 @@ def figures(total: Ints) -> Figures | None:
         calibration_gap=abs(score - label),
         calibration_error=float(np.sqrt(variance / n)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A figure against its threshold and against what chance gives."""
-
-    metric: str
-    value: float
-    threshold: float
-    critical: float
-
-    @property
-    def alarming(self) -> bool:
-        """Whether the figure is both past the threshold and beyond chance."""
-        return self.value >= self.threshold and self.value > self.critical
-
-
-def judge_log_loss(
-    found: Figures, validation: float, ratio: float, alpha: float = ALPHA, task: Task = _BINARY
-) -> Verdict:
-    """Compare log loss with the model's own validation log loss times ``ratio``.
-
-    That of a density may be below 0, and has no ratio: there what happened must have got, in the
-    geometric mean, a ``ratio`` times smaller density than in validation. Chance: a model as good as
-    in validation exceeds ``critical`` with probability ``alpha``.
-    """
-    z = float(norm.ppf(1 - alpha))
-    critical = validation + z * found.log_loss_error
-    of_density = not isinstance(task, Binary | MultiClass)
-    threshold = validation + float(np.log(ratio)) if of_density else validation * ratio
-    return Verdict("log_loss", found.log_loss, threshold, critical)
-
-
-def judge_calibration(found: Figures, gap: float, alpha: float = ALPHA) -> Verdict:
-    """Compare |mean score − mean label| with ``gap``; chance is that of a calibrated model."""
-    z = float(norm.ppf(1 - alpha / 2))
-    return Verdict("calibration_gap", found.calibration_gap, gap, z * found.calibration_error)
 
 
 def _standard_error(mean: float, mean_of_squares: float, n: int) -> float:

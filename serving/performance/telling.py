@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
 from serving.performance import ranking
 from serving.performance.figures import UNIT, WIDTH, Figures, figures, names
@@ -103,9 +102,9 @@ def calibration_error(total: Ints, task: Task) -> Bounds:
     al. 2017); of a regression the mean distance, over the tenths, between how often what turned out
     lies below a quantile that was told, and how often it should (Kuleshov et al. 2018).
 
-    Chance alone makes it larger than 0, so the lower bound leaves out what chance gives: where a
-    bin's difference is normal, |difference| has the mean and variance of a folded normal. That of a
-    regression is by the Dvoretzky-Kiefer-Wolfowitz inequality, and wide.
+    Chance alone makes it larger than 0: the lower bound leaves out what a calibrated model of this
+    size has on average, Σ nᵦ/n · σᵦ·√(2/π), so it is 0 for such a one. That of a regression is by
+    the Dvoretzky-Kiefer-Wolfowitz inequality, and wide.
     """
     bins = total[WIDTH:PLAIN].reshape(3, CALIBRATION_BINS)
     counts = bins[0].astype(np.float64)
@@ -124,18 +123,10 @@ def calibration_error(total: Ints, task: Task) -> Bounds:
     # One more of each label, so that a bin of few rows that agree is not taken for certain.
     share = (bins[2][filled] + 1) / (counts + 2)
     error = np.sqrt(share * (1 - share) / counts)
-    mean, variance = _folded(distance, error)
-    excess = max(0.0, float(weights @ mean) - value)
-    half = Z95 * math.sqrt(float(weights**2 @ variance))
-    return Bounds(value, max(0.0, value - excess - half), value + half)
+    chance = float(weights @ error) * math.sqrt(2 / math.pi)
+    half = Z95 * math.sqrt(float(weights**2 @ error**2))
+    return Bounds(value, max(0.0, value - chance - half), value + half)
 
 
 def _of_steps(steps: Ints, column: int) -> Error:
     return error_of_steps(steps[:, column] / UNIT, steps[:, 0])
-
-
-def _folded(mean: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """Return mean and variance of |x|, x normal (Leone, Nelson and Nottingham 1961)."""
-    z = mean / error
-    folded = error * math.sqrt(2 / math.pi) * np.exp(-(z**2) / 2) + mean * erf(z / math.sqrt(2))
-    return folded, np.maximum(0.0, mean**2 + error**2 - folded**2)
