@@ -10,6 +10,7 @@ import typer
 from kappa.cli.alerts import alerts
 from kappa.cli.audit import audit
 from kappa.cli.cutover import cutover
+from kappa.cli.dashboard import dashboard
 from kappa.cli.dataset import dataset
 from kappa.cli.demo import demo
 from kappa.cli.diff import diff
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 
 for _command in (
-    demo, up, produce, train, retrain, tune, replay, diff, cutover, gc, history, predict,
+    demo, up, dashboard, produce, train, retrain, tune, replay, diff, cutover, gc, history, predict,
     predictions, outcomes, shadow, alerts, audit, schema, doctor, worker, serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
