@@ -231,7 +231,8 @@ class Conductor:
         ends = self._positions.ends({self.topics.models: 1}, IsolationLevel.READ_UNCOMMITTED)
         events = decode_model_events(self._models.read_to(ends[self.topics.models][0]))
         self.rollout = self.rollout.apply_all(events)
-        alerts = [msgspec.json.decode(value, type=Alert) for value in self._alerts.catch_up()]
+        told = [msgspec.json.decode(value, type=Alert) for value in self._alerts.catch_up()]
+        alerts = [alert for alert in told if alert.state == "confirmed"]
         news = [*(f"ALERT {alert.cause}" for alert in alerts), *map(describe_event, events)]
         if news:
             self._tell(

@@ -130,7 +130,7 @@ def _summary(
     live = read_answers(bootstrap, topics.predictions, partitions, task)
     shadow = read_answers(bootstrap, topics.shadow, partitions, task)
     labels = read_labels(bootstrap, topics.labels, partitions, pipeline.labels, task)
-    alerts = read_alerts(bootstrap, topics)
+    alerts = [a for a in read_alerts(bootstrap, topics) if a.state == "confirmed"]
     columns: dict[str, Answers] = {"live": live}
     if conductor.first_version is not None:
         columns["first"] = shadow.only(conductor.first_version)

@@ -60,22 +60,28 @@ def adjusted(chances: Sequence[float] | Floats) -> Floats:
 
 
 def judge_together(findings: Sequence[Finding], level: float) -> list[Judged]:
-    """Return the findings of one closing, in order, judged at ``level``."""
-    tests = [finding.chance for finding in findings if finding.chance is not None]
-    chances = iter(adjusted(tests).tolist())
+    """Return the findings of one closing, in order, judged at ``level``.
+
+    Figures that never alarm are a family of their own: their p-values are adjusted among
+    themselves, and cost the others nothing.
+    """
+    alarming = _family([finding for finding in findings if finding.excess is not None])
+    told_only = _family([finding for finding in findings if finding.excess is None])
+    families = {True: iter(alarming), False: iter(told_only)}
     return [
-        _without_test(finding)
-        if finding.chance is None
-        else _with_test(finding, next(chances), level)
-        for finding in findings
+        _judged(finding, next(families[finding.excess is not None]), level) for finding in findings
     ]
 
 
-def _without_test(finding: Finding) -> Judged:
-    return Judged(finding, finding.excess is not None and finding.excess >= 1)
+def _family(findings: Sequence[Finding]) -> list[float | None]:
+    """Return each finding's adjusted p-value; None where it is no test."""
+    tests = iter(adjusted([f.chance for f in findings if f.chance is not None]).tolist())
+    return [None if finding.chance is None else next(tests) for finding in findings]
 
 
-def _with_test(finding: Finding, p_value: float, level: float) -> Judged:
+def _judged(finding: Finding, p_value: float | None, level: float) -> Judged:
+    shows = finding.excess is not None and finding.excess >= 1
+    if p_value is None:
+        return Judged(finding, shows)
     metric = msgspec.structs.replace(finding.metric, p_value=p_value)
-    matters = finding.excess is not None and finding.excess >= 1
-    return Judged(replace(finding, metric=metric), matters and p_value <= level)
+    return Judged(replace(finding, metric=metric), shows and p_value <= level)

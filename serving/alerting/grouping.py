@@ -142,10 +142,11 @@ class Grouping:
         return []
 
 
-def rank(finding: Finding) -> tuple[float, float, str]:
-    """Return what findings are sorted by: most harm first, then the largest difference."""
+def rank(finding: Finding) -> tuple[float, float, float, str]:
+    """Return what findings are sorted by: most harm first, then the largest effect, then the
+    largest excess over the threshold."""
     impact = finding.impact if finding.impact is not None else -float("inf")
-    return -impact, -(finding.excess or 0.0), finding.key
+    return -impact, -abs(finding.metric.effect or 0.0), -(finding.excess or 0.0), finding.key
 
 
 def _told(

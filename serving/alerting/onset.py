@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.wire import Onset
+
 SMOOTHING = 0.5
 
 Counts = NDArray[np.int64]
+
+
+def onset_of(expected: Counts, starts: Counts, steps: Counts) -> Onset | None:
+    """Return where the change began: ``starts`` (n,) are the steps' in milliseconds, the rest as
+    :func:`first_shifted`; None where there are no steps."""
+    return Onset(int(starts[first_shifted(expected, steps)])) if len(starts) else None
 
 
 def first_shifted(expected: Counts, steps: Counts) -> int:

@@ -213,6 +213,8 @@ def alert_of(figure: Metric, difference: Difference, audit: StageAudit) -> Alert
         cause=f"{d}; {figure.value:.4%} of {figure.n:,} rows differ",
         offsets={audit.stage.input: positions},
         action="none: see `kappa replay`",
+        key=f"skew/{figure.metric}/{d.topic}",
+        severity="critical",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -12,18 +13,20 @@ from numpy.typing import NDArray
 
 from features.records import FeatureRows
 from serving.alerting.finding import Finding
-from serving.alerting.onset import first_shifted
-from serving.monitoring.drift import compare, shifted_bins
+from serving.alerting.onset import onset_of
+from serving.drift.comparing import compare_all
+from serving.monitoring.drift_findings import findings_of
+from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.watch import Watch
 from serving.monitoring.windows import StepSums, step_starts
+from serving.performance.packing import pack, unpack
 from serving.spec import DataDrift
 from streams.durations import seconds
-from streams.wire import Metric, Onset, Severity, Window
+from streams.wire import Onset, Window
 from training.reference import Reference
 
-CRITICAL = 4.0
-"""From this excess on, four times the threshold, an alert is critical."""
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,12 @@ class Part:
 
 
 class DataDriftWatch(Watch):
-    """Counts features in the live model's bins, per step, and compares windows."""
+    """Counts features in the live model's fine bins, per step, and compares windows."""
 
-    def __init__(self, monitor: DataDrift, step_ms: int) -> None:
-        self._monitor = monitor
+    def __init__(self, monitor: DataDrift, step_ms: int, groups: Groups) -> None:
+        self._monitor, self._groups = monitor, groups
         self._length_ms = seconds(monitor.window) * 1000
-        self.counts = StepSums(step_ms)
+        self._counts = StepSums(step_ms)
         self._reference: Reference | None = None
 
     def use(self, live: LiveModel) -> None:
@@ -49,98 +52,94 @@ class DataDriftWatch(Watch):
 
     def forget_features(self) -> None:
         """Forget all counts."""
-        self.counts.clear()
+        self._counts.clear()
 
-    def add_features(self, rows: FeatureRows, fresh: NDArray[np.bool_]) -> None:
-        """Count rows in the reference's bins, per step."""
-        if self._reference is None:
+    def add_features(self, rows: FeatureRows, fresh: Mask) -> None:
+        """Count rows in the reference's bins, per step, all and (where declared) per group."""
+        if self._reference is None or not fresh.any():
             return
-        starts = step_starts(rows.event_times_ms, self.counts.step_ms)
+        starts = step_starts(rows.event_times_ms, self._counts.step_ms)
         for start in np.unique(starts[fresh]).tolist():
-            part = _part(rows, fresh & (starts == start))
-            for name, counts in self._reference.counts(part).items():
-                self.counts.add_total(name, start, counts)
+            chosen = fresh & (starts == start)
+            self._count("", rows, chosen, start)
+            for group, members in self._members(rows, chosen):
+                self._count(group, rows, members, start)
 
     def close(self, live: LiveModel, end_ms: int) -> list[Finding]:
-        """Return the PSI of each feature over the window that ends at ``end_ms``.
+        """Return the figures of each feature over the window that ends at ``end_ms``.
 
-        Nothing is returned where no model is live or the window has fewer than ``minimum`` events.
+        Nothing is returned where no model is live or the window has fewer than ``minimum`` events;
+        a group is compared with its own events of training, where the package has them.
         """
+        reference = live.reference
+        if reference is None:
+            return []
         window = Window(end_ms - self._length_ms, end_ms)
-        wanted = live.expected if self._monitor.features is None else self._monitor.features
-        observed = {name: self.counts.window(name, window.start_ms, end_ms) for name in wanted}
-        enough = {
-            name: found
-            for name, found in observed.items()
-            if found is not None and name in live.expected and found.sum() >= self._monitor.minimum
-        }
-        return list(self._findings(live, enough, window))
+        findings = list(self._compared("", reference, live.version, window))
+        groups: Mapping[str, Reference] = getattr(reference, "groups", {})
+        for group, own in groups.items() if self._monitor.by_group else ():
+            findings += self._compared(group, own, live.version, window)
+        return findings
 
     def forget(self, before_ms: int) -> None:
         """Forget old steps."""
-        self.counts.drop_before(before_ms)
+        self._counts.drop_before(before_ms)
 
     def snapshot(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
         """Return (JSON, arrays)."""
-        return self.counts.to_json(), {}
+        return pack(self._counts, "counts")
 
-    def load(self, content: Any, _arrays: Mapping[str, NDArray[Any]]) -> None:
+    def load(self, content: Any, arrays: Mapping[str, NDArray[Any]], /) -> None:
         """Take over a snapshot."""
-        self.counts = StepSums.from_json(self.counts.step_ms, content)
+        self._counts = unpack(self._counts.step_ms, content, arrays, "counts")
 
-    def _findings(
-        self, live: LiveModel, observed: Mapping[str, NDArray[np.int64]], window: Window
+    # Inside
+
+    def _count(self, group: str, rows: FeatureRows, chosen: Mask, start_ms: int) -> None:
+        if self._reference is not None:
+            for name, counts in self._reference.fine_counts(_part(rows, chosen)).items():
+                self._counts.add_total(_key(group, name), start_ms, counts)
+
+    def _members(self, rows: FeatureRows, chosen: Mask) -> Iterator[tuple[str, Mask]]:
+        if self._monitor.by_group:
+            for field, texts in zip(self._groups.fields, rows.groups, strict=True):
+                column = np.array(texts)
+                for text in np.unique(column[chosen]).tolist():
+                    yield f"{field}={text}", chosen & (column == text)
+
+    def _compared(
+        self, group: str, reference: Reference, version: int, window: Window
     ) -> Iterator[Finding]:
-        threshold = self._monitor.threshold
-        for drift in compare(live.expected, observed):
+        wanted = reference.names if self._monitor.features is None else self._monitor.features
+        enough = {}
+        for name in wanted:
+            found = self._counts.window(_key(group, name), window.start_ms, window.end_ms)
+            known = name in reference.fine_expected
+            if found is not None and known and found.sum() >= self._monitor.minimum:
+                enough[name] = found
+        for drift in compare_all(reference, enough, self._length_ms):
             name = drift.feature
-            excess = drift.psi / threshold
-            metric = Metric(
-                metric="psi",
-                feature=name,
-                value=drift.psi,
-                threshold=threshold,
-                n=drift.n,
-                window=window,
-                model_version=live.version,
-                effect=drift.psi,
-                observed=tuple(observed[name].tolist()),
-            )
-            if excess < 1:
-                yield Finding("data_drift", metric, excess, drift.chance)
-                continue
-            labels = live.reference.bin_labels(name) if live.reference is not None else None
-            yield Finding(
+            yield from findings_of(
+                drift,
                 kind="data_drift",
-                metric=metric,
-                excess=excess,
-                chance=drift.chance,
-                cause=(
-                    f"PSI of {name} is {drift.psi:.3g}, above {threshold:g} and above what chance "
-                    f"gives at n={drift.n:,}"
-                ),
-                severity=severity_of(excess),
-                bins=shifted_bins(live.expected[name], observed[name], labels),
-                onset=self._onset(live.expected[name], name, window),
+                threshold=self._monitor.threshold,
+                window=window,
+                version=version,
+                observed=reference.coarse(name, enough[name]),
+                onset=partial(self._onset, group, reference, name, window),
+                group=group or None,
             )
 
-    def _onset(self, expected: NDArray[np.int64], name: str, window: Window) -> Onset | None:
-        step = self.counts.step_ms
-        starts = range(window.start_ms, window.end_ms, step)
-        known = [(at, self.counts.window(name, at, at + step)) for at in starts]
-        steps = [(at, counts) for at, counts in known if counts is not None]
-        if not steps:
-            return None
-        at = first_shifted(expected, np.stack([counts for _, counts in steps]))
-        return Onset(steps[at][0])
+    def _onset(self, group: str, reference: Reference, name: str, window: Window) -> Onset | None:
+        starts, fine = self._counts.steps(_key(group, name), window.start_ms, window.end_ms)
+        return onset_of(reference.expected[name], starts, reference.coarse(name, fine))
 
 
-def severity_of(excess: float) -> Severity:
-    """Return how severe a difference of ``excess`` times its threshold is."""
-    return "critical" if excess >= CRITICAL else "warning"
+def _key(group: str, feature: str) -> str:
+    return f"{group}|{feature}"
 
 
-def _part(rows: FeatureRows, chosen: NDArray[np.bool_]) -> Part:
+def _part(rows: FeatureRows, chosen: Mask) -> Part:
     if chosen.all():
         return Part(rows.numeric, rows.categories)
     kept = chosen.tolist()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from serving.fairness.watch import FairnessWatch
 from serving.monitoring.drift_watch import DataDriftWatch
 from serving.monitoring.groups import Groups
-from serving.monitoring.performance_watch import PerformanceWatch
+from serving.monitoring.prediction_watch import PredictionDriftWatch
 from serving.monitoring.watch import Watch
-from serving.spec import DataDrift, Monitor, Performance
+from serving.performance.watch import PerformanceWatch
+from serving.spec import DataDrift, Fairness, Monitor, Performance, PredictionDrift
 from streams.errors import DefinitionError
 from training.networks.tasks import Task
 
@@ -21,8 +23,12 @@ def watch_of(declaration: Monitor, task: Task, step_ms: int, groups: Groups) -> 
     """
     match declaration:
         case DataDrift():
-            return DataDriftWatch(declaration, step_ms)
+            return DataDriftWatch(declaration, step_ms, groups)
+        case PredictionDrift():
+            return PredictionDriftWatch(declaration, task, step_ms)
         case Performance():
             return PerformanceWatch(declaration, task, step_ms, groups)
+        case Fairness():
+            return FairnessWatch(declaration, task, step_ms, groups)
         case _:
             raise DefinitionError(f"{type(declaration).__name__} can't be watched yet")

@@ -1,11 +1,12 @@
 from serving.alerting.grouping import Told
 from serving.alerting.records import RELATED, alert_of
+from streams.wire import AlertState
 from tests.serving.alerting.figures import figure
 
 
 def test_a_confirmed_alert_says_what_was_done_and_others_that_nothing_was() -> None:
     lead, others = figure("a"), tuple(figure(f"f{i}") for i in range(30))
-    states = ("suspected", "confirmed", "resolved")
+    states: tuple[AlertState, ...] = ("suspected", "confirmed", "resolved")
     alerts = [
         alert_of(Told("k", state, "warning", lead, others), "retrain", {}) for state in states
     ]

@@ -59,6 +59,12 @@ def _told(alert: Alert) -> tuple[str, str, float, str]:
     return alert.alert_id, alert.cause, alert.value, alert.action
 
 
+def _of_all(log: MonitoredLog, name: str) -> list[Metric]:
+    """Return a figure of performance by the arrival of labels, of all events."""
+    found = [m for m in log.metrics() if m.metric == name and m.group is None]
+    return [m for m in found if m.by == "label"]
+
+
 def test_drift_is_suspected_confirmed_told_once_and_asks_for_one_training(
     log: MonitoredLog, tmp_path: Path
 ) -> None:
@@ -106,7 +112,8 @@ def test_figures_are_those_of_the_window_and_of_the_live_version(
     last = {
         (m.metric, m.feature): m
         for m in log.metrics()
-        if m.window == Window(START + DAY, START + 3 * DAY) and m.group is None
+        if m.window == Window(START + DAY, START + 3 * DAY)
+        and (m.group, m.model_version) == (None, 1)
     }
     assert {m.model_version for m in last.values()} == {1}
     assert {m.window.start_ms for m in last.values()} == {START + DAY}
@@ -212,7 +219,7 @@ def test_unusable_labels_become_dead_letters_with_the_reason(
         "DuplicateLabel": 102,
     }
     assert set(dead.partitions.tolist()) == {1}
-    brier = [m for m in log.metrics() if m.metric == "brier"]
+    brier = _of_all(log, "brier")
     assert [m.n for m in brier] == [200]
 
 
@@ -226,7 +233,7 @@ def test_an_advance_waits_for_all_that_stands_in_the_inputs(
     with closing(log.monitor(tmp_path)) as worker:
         log.drain(worker)
 
-    assert [m.n for m in log.metrics() if m.metric == "accuracy"] == [events]
+    assert [m.n for m in _of_all(log, "accuracy")] == [events]
 
 
 def test_without_commands_a_step_closes_when_events_and_labels_have_passed_it(
@@ -241,7 +248,7 @@ def test_without_commands_a_step_closes_when_events_and_labels_have_passed_it(
         log.drain(worker)
         turn_until(worker, lambda: worker.state.closed_ms == START + DAY)
 
-    windows = [m.window.end_ms for m in log.metrics() if m.metric == "brier"]
+    windows = [m.window.end_ms for m in _of_all(log, "brier")]
     assert windows == [START + DAY]
 
 
