@@ -16,10 +16,12 @@ from kappa.cli.demo import demo
 from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
 from kappa.cli.experiment import experiment
+from kappa.cli.fairness import fairness
 from kappa.cli.gc import gc
 from kappa.cli.history import history
 from kappa.cli.lab import lab
 from kappa.cli.outcomes import outcomes
+from kappa.cli.performance import performance
 from kappa.cli.plan import plan
 from kappa.cli.predict import predict
 from kappa.cli.predictions import predictions
@@ -47,7 +49,8 @@ app = typer.Typer(
 
 for _command in (
     demo, up, dashboard, produce, train, retrain, tune, replay, diff, cutover, gc, history, predict,
-    predictions, outcomes, shadow, alerts, audit, schema, doctor, worker, serve, dataset,
+    predictions, outcomes, shadow, performance, fairness, alerts, audit, schema, doctor, worker,
+    serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")

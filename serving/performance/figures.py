@@ -91,6 +91,20 @@ def names(task: Task) -> dict[str, str]:
     }
 
 
+PERFORMANCE_METRICS = (
+    "log_loss",
+    "brier",
+    "squared_error_in_spreads",
+    "accuracy",
+    "within_90",
+    "auc",
+    "average_precision",
+    "calibration_gap",
+    "expected_calibration_error",
+)
+"""What the figures of performance are called in the metrics topic, of whichever task."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """The scores of ``n`` pairs; ``*_error`` are standard errors. The names are those of a binary
