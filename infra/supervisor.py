@@ -237,18 +237,28 @@ class Supervisor:
         )
 
     def _stop_all(self) -> None:
+        """Ask all at once, the last role first: each then has the whole time for itself.
+
+        One after the other, seven processes took 14 s on a busy machine, most of it waiting for
+        the broker to let a member of a group go; the last ones were killed for want of time.
+        """
         deadline = time.monotonic() + self._stop_within_s
-        for worker in reversed(self._workers):
-            if worker.process is not None and worker.process.poll() is None:
-                self._stop_one(worker, deadline)
+        running = [
+            (worker, worker.process)
+            for worker in reversed(self._workers)
+            if worker.process is not None and worker.process.poll() is None
+        ]
+        for _, process in running:
+            process.terminate()  # it ends its children itself; the group only if it can't
+        for worker, process in running:
+            self._await_end(worker, process, deadline)
+        for worker in self._workers:
             if worker.state != "failed":
                 worker.state = "stopped"
 
-    def _stop_one(self, worker: _Worker, deadline: float) -> None:
-        process = worker.process
-        if process is None:
-            return
-        process.terminate()  # the process itself ends its children; the group only if it can't
+    def _await_end(
+        self, worker: _Worker, process: subprocess.Popen[bytes], deadline: float
+    ) -> None:
         try:
             process.wait(max(1.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

@@ -47,11 +47,13 @@ def scripts(**script: str) -> Callable[[str], list[str]]:
     return lambda role: [sys.executable, "-c", script[role]]
 
 
-def supervisor(home: Path, policy: RestartPolicy = QUICK, **script: str) -> Supervisor:
+def supervisor(
+    home: Path, policy: RestartPolicy = QUICK, stop_within_s: float = 2.0, **script: str
+) -> Supervisor:
     settings = Settings(home=home)
     return Supervisor(
         "unused", "p", settings, "127.0.0.1:9", list(script), policy,
-        stop_within_s=2.0, command=scripts(**script),
+        stop_within_s=stop_within_s, command=scripts(**script),
     )  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def log_of(running: Supervisor, role: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_all_run_with_their_settings_and_stop_in_reverse_order(tmp_path: Path) -> None:
+def test_all_run_with_their_settings_and_stop(tmp_path: Path) -> None:
     tells = "import os; print(os.environ['KAPPA_HOME'], os.environ['KAFKA_BOOTSTRAP_SERVERS'])\n"
     with supervisor(tmp_path, first=tells + STEADY, second=STEADY) as running:
         wait_until(lambda: all("ready" in log_of(running, role) for role in ("first", "second")))
@@ -82,8 +84,32 @@ def test_all_run_with_their_settings_and_stop_in_reverse_order(tmp_path: Path) -
     assert f"{tmp_path} 127.0.0.1:9" in log_of(running, "first")
     assert [(s.state, s.pid) for s in running.status()] == [("stopped", None)] * 2
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    stopped = {role: log_of(running, role).split()[-1] for role in ("first", "second")}
-    assert float(stopped["second"]) < float(stopped["first"])
+    assert all("stopping" in log_of(running, role) for role in ("first", "second"))
+
+
+def test_all_are_asked_to_stop_at_once_so_each_has_the_whole_time(tmp_path: Path) -> None:
+    ends = "time.sleep(2); print('in order', flush=True); sys.exit(0)"
+    slow = STEADY.replace("sys.exit(0)", ends)
+    roles = ("a", "b", "c", "d")
+    with supervisor(tmp_path, QUICK, 6.0, a=slow, b=slow, c=slow, d=slow) as running:
+        wait_until(lambda: all("ready" in log_of(running, role) for role in roles))
+    assert all("in order" in log_of(running, role) for role in roles)
+
+
+def test_each_process_has_an_environment_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAPPA_METRICS_PORT", "9000")
+    tells = "import os; print('port', os.environ.get('KAPPA_METRICS_PORT'))\n" + STEADY
+    running = Supervisor(
+        "unused", "p", Settings(home=tmp_path), "127.0.0.1:9", ["one", "two"], QUICK,
+        stop_within_s=2.0, command=scripts(one=tells, two=tells),
+        environment=lambda role: {"KAPPA_METRICS_PORT": "9001"} if role == "one" else {},
+    )  # fmt: skip
+    with running:
+        wait_until(lambda: all("ready" in log_of(running, role) for role in ("one", "two")))
+    assert "port 9001" in log_of(running, "one")
+    assert "port None" in log_of(running, "two")  # all can't have ours
 
 
 def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
