@@ -102,9 +102,9 @@ class Blocks:
     """Counts per block and bin of rows that come in pieces; ``first_ms`` and ``last_ms`` are the
     first and last event time of all of them. Blocks are whole behind: they end with the last."""
 
-    def __init__(self, first_ms: int, last_ms: int) -> None:
+    def __init__(self, first_ms: int, last_ms: int, most: int = MOST_BLOCKS) -> None:
         span_ms = last_ms - first_ms + 1
-        self.lengths_ms = [x for x in LENGTHS_MS if LEAST_BLOCKS <= span_ms // x <= MOST_BLOCKS]
+        self.lengths_ms = [x for x in LENGTHS_MS if LEAST_BLOCKS <= span_ms // x <= most]
         self._last_ms = last_ms
         self._base_ms = self.lengths_ms[0] if self.lengths_ms else span_ms
         self._blocks = span_ms // self._base_ms if self.lengths_ms else 0
@@ -124,8 +124,9 @@ class Blocks:
             self._counts[name] = self._counts.get(name, 0) + counted
 
     def dispersions(self) -> dict[str, Dispersion]:
-        """Return each feature's dispersion."""
-        return {name: self._dispersion(counts) for name, counts in self._counts.items()}
+        """Return each feature's dispersion; those of which nothing can be told are left out."""
+        found = {name: self._dispersion(counts) for name, counts in self._counts.items()}
+        return {name: each for name, each in found.items() if each.lengths_ms}
 
     def _dispersion(self, counts: Ints) -> Dispersion:
         found = []

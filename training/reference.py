@@ -21,11 +21,19 @@ from numpy.typing import NDArray
 from streams.errors import ModelError
 from training.dataset.encoding import sample_step
 from training.dataset.prepared import Columns
-from training.dataset.texts import CodedTexts, counted
-from training.dispersion import Blocks, Dispersion
+from training.dataset.texts import counted
+from training.dispersion import Dispersion
 from training.reference_bins import edges as coarse_edges
 from training.reference_bins import fine_edges as fine_edges_of
 from training.reference_bins import values as values_of
+from training.tallying import (
+    GROUP_BLOCKS,
+    GroupColumns,
+    Tally,
+    coded,
+    frequent_groups,
+    span_of,
+)
 
 BLOCK_ROWS = 65_536
 OTHER = "other"
@@ -59,7 +67,8 @@ class Reference:
 
     ``ranges`` are the least and the greatest finite number of training. ``scores`` are counts of
     the model's own answers on the validation rows (:mod:`training.score_reference`), and
-    ``calibration`` (CELLS, 3) what turned out (:mod:`training.validation_scores`).
+    ``calibration`` (CELLS, 3) what turned out (:mod:`training.validation_scores`). ``groups`` maps
+    "field=value" to the reference of that group's rows, in the same bins.
     """
 
     edges: dict[str, tuple[float, ...]]
@@ -72,6 +81,7 @@ class Reference:
     dispersions: dict[str, Dispersion] = field(default_factory=dict)
     scores: Counts = field(default_factory=dict)
     calibration: NDArray[np.float64] | None = None
+    groups: dict[str, "Reference"] = field(default_factory=dict)
     _arrays: dict[str, NDArray[np.float64]] = field(init=False, repr=False)
     _indexes: dict[str, dict[str, int]] = field(init=False, repr=False)
     _starts: Counts = field(init=False, repr=False)
@@ -96,10 +106,11 @@ class Reference:
         rows: Sequence[Columns],
         definition: Named,
         times_ms: Sequence[NDArray[np.int64]] | None = None,
+        groups: GroupColumns | None = None,
     ) -> "Reference":
         """Return the reference of training rows in any number of pieces."""
         numeric, categories = (definition.names(kind) for kind in ("numeric", "category"))
-        return cls.from_columns(rows, numeric, categories, times_ms)
+        return cls.from_columns(rows, numeric, categories, times_ms, groups)
 
     @classmethod
     def from_columns(
@@ -108,11 +119,13 @@ class Reference:
         numeric_names: Sequence[str],
         category_names: Sequence[str],
         times_ms: Sequence[NDArray[np.int64]] | None = None,
+        groups: GroupColumns | None = None,
     ) -> "Reference":
         """Return the reference of rows whose columns have the names given.
 
         ``times_ms`` are the rows' event times, (n,) per piece; without them nothing is known of
-        how the features move by themselves. Of more than
+        how the features move by themselves. ``groups`` are the rows' groups, of which
+        those with rows enough get a reference of their own. Of more than
         :data:`training.dataset.encoding.SAMPLE_ROWS` rows, edges are those of evenly spaced ones;
         all are counted.
         """
@@ -129,22 +142,7 @@ class Reference:
         for i, name in enumerate(category_names):
             values[name], known[name] = values_of([piece.categories[i] for piece in rows])
         empty = cls(edges, values, {}, fine_edges, known, {}, ranges)
-        fine: Counts = {name: np.zeros(empty.fine_width(name), np.int64) for name in empty.names}
-        blocks = _blocks(times_ms)
-        widths = {name: len(starts) for name, starts in empty._starts.items()}
-        for k, piece in enumerate(rows):
-            bins = empty.fine_bins(piece)
-            for name, found in bins.items():
-                fine[name] += np.bincount(found, minlength=len(fine[name]))
-            if blocks is not None and times_ms is not None:
-                coarse = {name: empty._coarse_bins(name, found) for name, found in bins.items()}
-                blocks.add(np.asarray(times_ms[k]), coarse, widths)
-        return replace(
-            empty,
-            expected={name: empty.coarse(name, counts) for name, counts in fine.items()},
-            fine_expected=fine,
-            dispersions={} if blocks is None else blocks.dispersions(),
-        )
+        return empty._filled(rows, times_ms, groups or {})
 
     @property
     def names(self) -> list[str]:
@@ -184,13 +182,7 @@ class Reference:
         for column, (name, edges) in zip(rows.numeric.T, self._arrays.items(), strict=True):
             bins[name] = _numeric_bins(column, edges)
         for texts, (name, index) in zip(rows.categories, self._indexes.items(), strict=True):
-            new = len(index)
-            if isinstance(texts, CodedTexts):
-                codes = [index.get(text, new) for text in texts.vocabulary]
-                bins[name] = texts.mapped(np.array(codes, np.int64))
-            else:
-                found = (index.get(text, new) for text in texts)
-                bins[name] = np.fromiter(found, np.int64, len(texts))
+            bins[name] = coded(texts, index, len(index))
         return bins
 
     def coarse(self, feature: str, fine: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -254,6 +246,17 @@ class Reference:
             ],
             "scores": {name: counts.tolist() for name, counts in self.scores.items()},
         }
+        content["groups"] = {
+            group: [
+                {
+                    "name": name,
+                    "fine_expected": own.fine_expected[name].tolist(),
+                    "dispersion": own.dispersion(name).to_json(),
+                }
+                for name in own.names
+            ]
+            for group, own in self.groups.items()
+        }
         if self.calibration is not None:
             content["calibration"] = self.calibration.tolist()
         return content
@@ -274,7 +277,7 @@ class Reference:
                 return bare
             ranges = {str(e["name"]): _floats(e["range"]) for e in numeric if e["range"]}
             told = content.get("calibration")
-            return replace(
+            whole = replace(
                 bare,
                 fine_edges={str(e["name"]): _floats(e["fine_edges"]) for e in numeric},
                 known={
@@ -282,14 +285,17 @@ class Reference:
                 },
                 fine_expected={str(e["name"]): _counts(e["fine_expected"]) for e in entries},
                 ranges={name: (low, high) for name, (low, high) in ranges.items()},
-                dispersions={
-                    str(e["name"]): Dispersion.from_json(e["dispersion"])
-                    for e in entries
-                    if e["dispersion"]
-                },
+                dispersions=_dispersions(entries),
                 scores={str(n): _counts(c) for n, c in content.get("scores", {}).items()},
                 calibration=None if told is None else np.asarray(told, np.float64),
             )
+            groups = {
+                str(group): whole._with(
+                    {str(e["name"]): _counts(e["fine_expected"]) for e in own}, _dispersions(own)
+                )
+                for group, own in content.get("groups", {}).items()
+            }
+            return replace(whole, groups=groups)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"reference.json is not a reference: {error!r}") from error
 
@@ -300,10 +306,53 @@ class Reference:
             "dispersion": self.dispersion(name).to_json(),
         }
 
-    def _coarse_bins(self, feature: str, fine: NDArray[np.int64]) -> NDArray[np.int64]:
-        starts = self._starts[feature]
-        found: NDArray[np.int64] = np.searchsorted(starts, fine, side="right") - 1
-        return found
+    def _filled(
+        self,
+        rows: Sequence[Columns],
+        times_ms: Sequence[NDArray[np.int64]] | None,
+        columns: GroupColumns,
+    ) -> "Reference":
+        """Return it with the counts of ``rows``, of all and by group."""
+        chosen = frequent_groups(columns)
+        widths = {name: self.fine_width(name) for name in self.names}
+        span = span_of(times_ms)
+        whole = Tally(widths, self._starts, span)
+        groups = {
+            (column, code): Tally(widths, self._starts, span, GROUP_BLOCKS)
+            for column, texts in chosen.items()
+            for code in range(len(texts))
+        }
+        indexes = {name: {t: i for i, t in enumerate(texts)} for name, texts in chosen.items()}
+        for k, piece in enumerate(rows):
+            for begin in range(0, len(piece.numeric), BLOCK_ROWS):
+                part = slice(begin, begin + BLOCK_ROWS)
+                bins = self.fine_bins(
+                    _Part(piece.numeric[part], [c[part] for c in piece.categories])
+                )
+                times = None if times_ms is None else np.asarray(times_ms[k][part])
+                whole.add(bins, times)
+                codes = {name: coded(columns[name][k][part], indexes[name], -1) for name in chosen}
+                for (name, code), tally in groups.items():
+                    members = np.flatnonzero(codes[name] == code)
+                    own = {feature: found[members] for feature, found in bins.items()}
+                    tally.add(own, None if times is None else times[members])
+        by_group = {
+            f"{name}={chosen[name][code]}": self._with(tally.fine, tally.dispersions())
+            for (name, code), tally in groups.items()
+        }
+        return replace(self._with(whole.fine, whole.dispersions()), groups=by_group)
+
+    def _with(self, fine: Counts, dispersions: dict[str, Dispersion]) -> "Reference":
+        """Return the same bins with these counts."""
+        return replace(
+            self,
+            expected={name: self.coarse(name, counts) for name, counts in fine.items()},
+            fine_expected=fine,
+            dispersions=dispersions,
+            scores={},
+            calibration=None,
+            groups={},
+        )
 
     def _check(self, rows: Columns) -> None:
         if rows.numeric.shape[1] != len(self.edges) or len(rows.categories) != len(self.values):
@@ -317,11 +366,12 @@ class Reference:
 _NO_DISPERSION = Dispersion()
 
 
-def _blocks(times_ms: Sequence[NDArray[np.int64]] | None) -> Blocks | None:
-    known = [times for times in times_ms or () if len(times)]
-    if not known:
-        return None
-    return Blocks(min(int(t.min()) for t in known), max(int(t.max()) for t in known))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stretch of rows."""
+
+    numeric: NDArray[np.float64]
+    categories: Sequence[Sequence[str]]
 
 
 def _numeric_counts(column: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -349,3 +399,8 @@ def _floats(values: Sequence[Any]) -> tuple[float, ...]:
 
 def _counts(values: Sequence[Any]) -> NDArray[np.int64]:
     return np.asarray(values, np.int64)
+
+
+def _dispersions(entries: Sequence[Mapping[str, Any]]) -> dict[str, Dispersion]:
+    told = {str(e["name"]): Dispersion.from_json(e["dispersion"]) for e in entries}
+    return {name: each for name, each in told.items() if each.lengths_ms}

@@ -187,6 +187,10 @@ def _fitted(
         prepared.numeric_names,
         prepared.category_names,
         [prepared.train.event_times_ms, prepared.validation.event_times_ms],
+        {
+            name: [prepared.train.groups[i], prepared.validation.groups[i]]
+            for i, name in enumerate(prepared.group_names)
+        },
     ).with_scores(validation_scores(task, answers), calibration_sums(task, answers, targets))
     run = {
         "ranks": result.ranks,
