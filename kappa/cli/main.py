@@ -15,6 +15,7 @@ from kappa.cli.dataset import dataset
 from kappa.cli.demo import demo
 from kappa.cli.diff import diff
 from kappa.cli.doctor import doctor
+from kappa.cli.drift import drift
 from kappa.cli.experiment import experiment
 from kappa.cli.fairness import fairness
 from kappa.cli.gc import gc
@@ -57,6 +58,7 @@ app.add_typer(models, name="models")
 app.add_typer(rollout, name="rollout")
 app.add_typer(plan, name="plan")
 app.add_typer(lab, name="lab")
+app.add_typer(drift, name="drift")
 app.add_typer(experiment, name="experiment")
 
 
