@@ -6,6 +6,7 @@ How sure a monitor has to be is not said per monitor: it follows from the false 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from streams.durations import seconds
 
@@ -59,16 +60,21 @@ class ConceptDrift:
     the time in which labels are still to come, what the scores alone say about the loss.
 
     Args:
-        window: how much event time the label-free estimate covers.
-        loss_ratio: alert when the estimated loss exceeds the validation's by this factor.
+        window: how much event time the label-free estimate covers, and how much time of arrival
+            the labels that calibration and the loss since a change are told of.
+        loss_ratio: alert when the loss since a change exceeds that before it by this factor, or the
+            estimated loss the validation's. A regression's: when what happened gets, in the
+            geometric mean, so many times less density.
         minimum: fewer matched labels than this since the last alarm raise none.
         label_delay: alert when the median delay of labels exceeds the usual one by this factor.
+        detector: what finds the change; see docs/concept_drift.md.
     """
 
     window: str = "7d"
     loss_ratio: float = 1.25
     minimum: int = 500
     label_delay: float | None = 3.0
+    detector: Literal["scan", "adwin", "page_hinkley"] = "scan"
 
     def __post_init__(self) -> None:
         """Check the window; raises DefinitionError."""
