@@ -1,5 +1,6 @@
 """``kappa dashboard``: the page that shows a pipeline, with what can be done about it."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
 
 if TYPE_CHECKING:
+    from kappa.cli.context import Context
     from streams.settings import Settings
 
 DASHBOARD = "dashboard"
@@ -72,7 +74,8 @@ def dashboard(
                 tries=TRIES if port is None else 1,
                 link_file=link_file(context.settings, context.pipeline.name),
             )
-            serve_dashboard(context.pipeline, context.bootstrap, options, _show)
+            with _reported(context) if parent_pid is not None else contextlib.nullcontext():
+                serve_dashboard(context.pipeline, context.bootstrap, options, _show)
     except (ConfigurationError, DefinitionError, TopicMismatchError) as error:
         # Told apart from other ends, since starting again can't help.
         typer.secho(f"error: {error}", fg="red", err=True)
@@ -97,6 +100,24 @@ def running_link(settings: "Settings", name: str) -> str:
         ) from None
 
 
+class NewLinks:
+    """Tells of each one-time link of a pipeline's dashboard once, for whoever started it."""
+
+    def __init__(self, settings: "Settings", name: str) -> None:
+        self._file, self._before = link_file(settings, name), ""
+        with contextlib.suppress(OSError):  # one that was left behind opens nothing
+            self._before = self._file.read_text()
+
+    def told(self) -> list[str]:
+        """Return the lines to be shown now: mostly none."""
+        try:
+            link = self._file.read_text()
+        except OSError:
+            return []
+        before, self._before = self._before, link
+        return [] if link == before else _lines(link.strip())
+
+
 def dashboard_command(pipeline: str, port: int | None) -> list[str]:
     """Return the command line of a dashboard on this machine that ends when this process does."""
     at = [] if port is None else ["--port", str(port)]
@@ -106,5 +127,21 @@ def dashboard_command(pipeline: str, port: int | None) -> list[str]:
     ]  # fmt: skip
 
 
-def _show(url: str, link: str) -> None:
-    typer.echo(f"dashboard: {url}\nlog in, once, to act: {link}")
+def _reported(context: "Context") -> "contextlib.AbstractContextManager[None]":
+    """Return what has this process tell of itself, as one among those of a pipeline."""
+    from infra.roles import worker_name
+    from serving.health.process import looked_after
+
+    settings = context.settings
+    worker = worker_name(DASHBOARD, settings)
+    topics = context.pipeline.topics
+    return looked_after(context.bootstrap, topics, DASHBOARD, worker, settings, watched=False)
+
+
+def _lines(link: str) -> list[str]:
+    return [f"dashboard: {link.partition('login?')[0]}", f"log in, once, to act: {link}"]
+
+
+def _show(link: str) -> None:
+    for line in _lines(link):
+        typer.echo(line)

@@ -50,10 +50,20 @@ def up(
         int | None,
         typer.Option(min=1, max=65_535, help="Serve over HTTP too, on this port of 127.0.0.1."),
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option(help="Serve the pipeline's page too, on 127.0.0.1.")
+    ] = True,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, help="The page's port. [default: the first free from 8790]"
+        ),
+    ] = None,
 ) -> None:
     """Run the pipeline's processes under one supervisor until Ctrl-C; a dead one is restarted."""
     from infra.roles import HEALTH, OUTCOMES, SKEW, check_role, roles_of, worker_name
     from infra.supervisor import Supervisor, worker_command
+    from kappa.cli.dashboard import DASHBOARD, NewLinks, dashboard_command
     from kappa.cli.serve import SERVE, serve_command
     from serving.definitions import definitions_to_run
     from serving.health.process import looked_after
@@ -70,6 +80,8 @@ def up(
     def command(name: str) -> list[str]:
         if name == SERVE and http is not None:
             return serve_command(pipeline, http)
+        if name == DASHBOARD:
+            return dashboard_command(pipeline, dashboard_port)
         return worker_command(pipeline, name)
 
     with open_context(pipeline, starts=True) as context:
@@ -83,6 +95,7 @@ def up(
                 made = (*made, OUTCOMES)
             made = (*made, SKEW) if skew else made
             made = (*made, HEALTH) if health else made
+            made = (*made, DASHBOARD) if dashboard else made
             return made if http is None else (*made, SERVE)
 
         run = roles() if role is None else [*role, SERVE] if http is not None else role
@@ -99,7 +112,8 @@ def up(
             if metrics is not None:
                 for name, port in {UP: metrics, **ports}.items():
                     typer.echo(f"metrics of {name}: http://{settings.metrics_host}:{port}/metrics")
-            _watch(context, supervisor, None if role else roles)
+            links = NewLinks(context.settings, declared.name)
+            _watch(context, supervisor, None if role else roles, links.told)
             typer.echo("stopping", err=True)
 
 
@@ -107,8 +121,9 @@ def _watch(
     context: "Context",
     supervisor: "Supervisor",
     roles: "Callable[[], tuple[str, ...]] | None" = None,
+    news: "Callable[[], list[str]]" = list,
 ) -> None:
-    """Show how things stand until SIGINT or SIGTERM; start what ``roles`` name meanwhile."""
+    """Show how things stand until SIGINT or SIGTERM, and what is new; start what ``roles`` name."""
     import contextlib
     import itertools
     import signal
@@ -147,11 +162,15 @@ def _watch(
             with Live(console=console, auto_refresh=False) as live:
                 while not stop.wait(1.0):
                     look()
+                    for line in news():
+                        live.console.print(line, soft_wrap=True, highlight=False)
                     live.update(process_table(supervisor.status(), lags.read()), refresh=True)
             return
         before: list[str] = []
         while not stop.wait(1.0):
             look()
+            for line in news():
+                typer.echo(line)
             lines = process_lines(supervisor.status(), lags.read())
             for line in lines:
                 if line not in before:

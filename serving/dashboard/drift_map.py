@@ -96,7 +96,9 @@ class DriftMap:
             for metric, values in sorted(column.figures.items())
             if row < values.shape[1] and np.isfinite(values[VALUE, row])
         ]
-        name = feature.partition("[")[0]
+        name, _, group = feature.partition("[")
+        if reference is not None and group:
+            reference = reference.groups.get(group.removesuffix("]"))
         counts = None if reference is None else reference.expected.get(name)
         observed = column.observed.get(row)
         same = counts is None or observed is None or len(counts) == len(observed)

@@ -37,12 +37,12 @@ def serve_dashboard(
     pipeline: Pipeline,
     bootstrap: str,
     options: DashboardOptions,
-    show: Callable[[str, str], None] = lambda _, __: None,
+    show: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    ``show`` is given the page's address and the one-time link, at the start and whenever a link
-    was used, as each opens one session.
+    ``show`` is given the one-time link, at the start and whenever one was used: each opens one
+    session.
 
     Raises:
         ConfigurationError: nothing can listen there.
@@ -64,7 +64,7 @@ def serve_dashboard(
             link = f"{url}login?token={sessions.new_link()}"
             if options.link_file is not None:
                 write_private(options.link_file, link)
-            show(url, link)
+            show(link)
 
         acting = Acting(doing, folds.acted, clock.now_ms)
         server: uvicorn.Server | None = None
