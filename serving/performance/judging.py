@@ -75,7 +75,7 @@ def _log_loss(
     error = _with_validation(found, live)
     chance = error.chance(grown)
     if not excess >= 1:
-        return replace(finding, metric=metric, excess=excess, chance=chance)
+        return replace(finding, metric=metric, excess=excess, chance=chance, impact=grown)
     relation = f"{ratio:.3g} times the" if classes else f"{threshold - usual:.3g} more than the"
     return replace(
         finding,

@@ -67,6 +67,7 @@ def test_a_model_as_in_validation_is_calm() -> None:
 
     assert told["log_loss"].excess == pytest.approx(0, abs=1e-9)
     assert told["log_loss"].chance == pytest.approx(0.5)
+    assert told["log_loss"].impact == pytest.approx(0, abs=1e-9)
     assert told["log_loss"].cause is told["calibration_gap"].cause is None
 
 
