@@ -19,6 +19,7 @@ from kappa.cli.drift import drift
 from kappa.cli.experiment import experiment
 from kappa.cli.fairness import fairness
 from kappa.cli.gc import gc
+from kappa.cli.health import health
 from kappa.cli.history import history
 from kappa.cli.lab import lab
 from kappa.cli.outcomes import outcomes
@@ -50,8 +51,8 @@ app = typer.Typer(
 
 for _command in (
     demo, up, dashboard, produce, train, retrain, tune, replay, diff, cutover, gc, history, predict,
-    predictions, outcomes, shadow, performance, fairness, alerts, audit, schema, doctor, worker,
-    serve, dataset,
+    predictions, outcomes, shadow, performance, fairness, alerts, health, audit, schema, doctor,
+    worker, serve, dataset,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(models, name="models")

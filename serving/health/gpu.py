@@ -22,7 +22,10 @@ class GpuUse:
 class Nvml(Protocol):
     """What is used of the library ``pynvml``; a test gives a stand-in."""
 
-    NVMLError: type[Exception]
+    @property
+    def NVMLError(self) -> type[Exception]:  # noqa: N802
+        """What it raises."""
+        ...
 
     def nvmlInit(self) -> None:  # noqa: N802
         """Connect to the driver; raises NVMLError where there is none."""
