@@ -18,6 +18,7 @@ from serving.drift.wasserstein import wasserstein_of_counts
 from streams.wire import ShiftedBin
 from training.dispersion import Dispersion, Variation
 from training.reference import Reference
+from training.reference_bins import CATEGORY_BINS
 
 SHIFTED = 5
 """So many bins are told of a feature."""
@@ -110,7 +111,8 @@ def side_of(reference: Reference, name: str, observed: Counts, window_ms: int) -
         return reference.bin_labels(name)
 
     if name in reference.known:
-        told = len(reference.known[name]) > len(reference.values[name])
+        texts = len(reference.values[name])
+        told = len(reference.known[name]) > texts or texts < CATEGORY_BINS
         new = both[:, -1] if told else None
         return Side(name, one, other, labels, variation, missing=missing, new=new)
     edges = reference.edge_array(name)

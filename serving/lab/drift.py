@@ -16,8 +16,9 @@ import numpy as np
 
 from features.definition import Definition
 from features.records import FeatureRows
+from serving.drift.comparing import compare_all
+from serving.drift.drift import ALPHA, Drift
 from serving.lab.features import Rows
-from serving.monitoring.drift import ALPHA, Drift, compare
 from serving.monitoring.windows import StepSums
 from streams.errors import ConfigurationError
 from training.lab import charts
@@ -69,13 +70,14 @@ def course_of(rows: Rows, definition: Definition, reference_ms: int, window_ms: 
             f"reference of {reference_ms / 86_400_000:g} days: choose a shorter --reference"
         )
     pieces = [_chosen(piece, piece.event_times_ms < split_ms) for piece in first]
-    reference = Reference.from_rows(pieces, definition)
+    times_ms = [t[t < split_ms] for t in (piece.event_times_ms for piece in first)]
+    reference = Reference.from_rows(pieces, definition, times_ms)
     counts, events = _counts(rows, reference, split_ms, window_ms)
     course = Course(begins_ms, split_ms, sum(map(len, pieces)), list(reference.expected))
     for at in range(0, ends_ms - split_ms, window_ms):
         observed = {name: counts.window(name, at, at + window_ms) for name in course.features}
         known = {name: found for name, found in observed.items() if found is not None}
-        drifts = compare(reference.expected, known) if events[at] >= MINIMUM else []
+        drifts = compare_all(reference, known, window_ms) if events[at] >= MINIMUM else []
         start_ms = split_ms + at
         course.windows.append(Window(start_ms, start_ms + window_ms, events[at], drifts))
     return course
@@ -121,11 +123,10 @@ def report(course: Course, facts: dict[str, str], timezone: str) -> Report:
         tables=[summary],
         details=[every],
         remarks=[
-            "*By chance* is the median, over the windows, of what PSI exceeds with probability "
-            f"{ALPHA:g} in any feature of a window though nothing has changed, by the numbers of "
-            "events on both sides, as if they were independent. Windowed features of neighbouring "
-            "events are not: their index moves further by chance, and with the seasons if the "
-            "reference is short of a year."
+            "*By chance* is the median, over the windows, of what a feature's PSI exceeds with "
+            f"probability {ALPHA:g} though nothing has changed: by the numbers of events on both "
+            "sides, and by how much more than that the feature moved from window to window within "
+            "the reference. What the reference is too short to show, as the seasons, is not in it."
         ],
         charts=[
             Chart(
@@ -170,7 +171,7 @@ def _counts(
         for at in np.unique(since_ms[since_ms >= 0]).tolist():
             here = _chosen(piece, since_ms == at)
             events[at] += len(here)
-            for name, counts in reference.counts(here).items():
+            for name, counts in reference.fine_counts(here).items():
                 sums.add_total(name, at, counts)
     return sums, events
 
