@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from streams.wire import AlertKind, Metric, Onset, Severity, ShiftedBin
 
+LABELS = "labels"
+"""What an onset in the labels topic names as its topic; the alert's record has the topic's name."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from serving.alerting.finding import Finding
+from msgspec import structs
+
+from serving.alerting.finding import LABELS, Finding
 from serving.alerting.grouping import Told
 from streams.wire import Alert, Positions, Related
 
@@ -12,12 +14,18 @@ RELATED = 20
 """At most so many other figures stand in one alert."""
 
 
-def alert_of(told: Told, action: str, offsets: dict[str, Positions]) -> Alert:
+def alert_of(
+    told: Told, action: str, offsets: dict[str, Positions], labels_topic: str | None = None
+) -> Alert:
     """Return the record; its id is a function of what was found and where, not of when.
 
     ``action`` is what the pipeline did about a confirmed alert; nothing is done about others.
+    ``labels_topic`` is the name of the topic that an onset among the labels is in.
     """
     finding, metric = told.lead, told.lead.metric
+    onset = finding.onset
+    if onset is not None and onset.topic == LABELS:
+        onset = structs.replace(onset, topic=labels_topic)
     state = told.state
     return Alert(
         alert_id=alert_id(told),
@@ -39,7 +47,7 @@ def alert_of(told: Told, action: str, offsets: dict[str, Positions]) -> Alert:
         p_value=metric.p_value,
         effect=metric.effect,
         reference=f"model {metric.model_version}" if metric.model_version else None,
-        onset=finding.onset if state != "resolved" else None,
+        onset=onset if state != "resolved" else None,
         impact=told.impact if state != "resolved" else None,
         bins=finding.bins if state != "resolved" else (),
         related=tuple(map(_related, told.related[:RELATED])),

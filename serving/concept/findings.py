@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from serving.alerting.finding import Finding
+from serving.alerting.finding import LABELS, Finding
 from serving.concept.calibration import calibration_shift, estimated_loss
 from serving.concept.course import Moments, Taken
 from serving.concept.delay import LabelDelay, delay_quantile
@@ -26,8 +26,6 @@ OVER = 0.5
 """A change is over when so little of what would matter is left."""
 USUAL = 50
 """Labels that an estimate of the usual delay needs."""
-LABELS = "labels"
-"""What an onset in the labels topic names as its topic; the monitor puts the topic's name there."""
 
 Floats = NDArray[np.float64]
 

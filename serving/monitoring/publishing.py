@@ -40,7 +40,7 @@ class Publisher:
         stated = [topic for topic in read if topic != self._topics.predictions]
         offsets = {topic: _positions(read[topic]) for topic in stated}
         for told in closing.told:
-            alert = alert_of(told, closing.decision.action, offsets)
+            alert = alert_of(told, closing.decision.action, offsets, self._topics.labels)
             if self._outbox.alert(alert, closing.end_ms):
                 _LOG.warning("alert", state=alert.state, cause=alert.cause, action=alert.action)
         for letter in self._orphans(closing.orphans):

@@ -73,8 +73,10 @@ class MonitorState:
         self.reach_ms = max([*lengths, step_ms])
         self.groups = Groups(group_fields)
         self.matcher = Matcher(len(self.groups.fields), MATCH_HORIZON_MS, width(task))
-        self.watches = [watch_of(m, task, step_ms, self.groups) for m in self.monitors]
         self.alarms = Alarms(self.alerting, step_ms)
+        self.watches = [
+            watch_of(m, task, step_ms, self.groups, self.alarms.level) for m in self.monitors
+        ]
         self.counted_version = 0
         self.first_offsets: dict[int, dict[int, int]] = {}
         self.last_source: dict[int, int] = {}
