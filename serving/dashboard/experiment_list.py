@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from serving.dashboard.documents import (
     Arm,
@@ -11,10 +12,12 @@ from serving.dashboard.documents import (
     ExperimentFindings,
     Experiments,
 )
-from serving.experiments.findings import Findings, to_json
-from serving.experiments.reading import Readings
 from serving.rollout.status import Logged
 from streams.wire import ExperimentStarted, ExperimentStopped
+
+if TYPE_CHECKING:
+    from serving.experiments.findings import Findings
+    from serving.experiments.reading import Readings
 
 KEPT = 100
 
@@ -58,6 +61,8 @@ def findings_document(
     name: str, versions: list[int], readings: Readings, found: Findings
 ) -> ExperimentFindings:
     """Return what an experiment shows, as a document; ``versions`` are those of the treatments."""
+    from serving.experiments.findings import to_json  # scipy: half of the dashboard's start
+
     course = [
         CoursePoint(
             moment.time_ms,
