@@ -67,7 +67,7 @@ export function choice(label, options, chosen, pick) {
 
 /** A select with its label. */
 export function picker(label, options, chosen, pick) {
-  const select = h("select", { "data-key": `picker ${label}`, onchange: () => pick(select.value) },
+  const select = h("select", { "aria-label": label, "data-key": `picker ${label}`, onchange: () => pick(select.value) },
     options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
   return h("label", { class: "field" }, h("span", {}, label), select);
 }

@@ -67,12 +67,13 @@ export function histogram({ width, height = 130, label, bins, counts, series = 0
       svg.append(s("text", { x: (i + 0.5) * slot, y: height - 6, "text-anchor": "middle" }, bins[i]));
     }
   });
-  for (const { bin, text } of lines) {
+  lines.forEach(({ bin, text }, i) => {
     const at = (bin + 0.5) * slot;
+    const anchor = at > width - 40 ? "end" : at < 40 ? "start" : lines.length < 2 ? "middle" : i === 0 ? "end" : "start";
     svg.append(
       s("line", { class: "limit", x1: at, x2: at, y1: 16, y2: height - bottom }),
-      s("text", { class: "strong", x: at, y: 11, "text-anchor": at > width - 40 ? "end" : at < 40 ? "start" : "middle" }, text));
-  }
+      s("text", { class: "strong", x: at + (anchor === "end" ? 4 : anchor === "start" ? -4 : 0), y: 11, "text-anchor": anchor }, text));
+  });
   svg.append(s("line", { class: "axis base", x1: 0, x2: width, y1: y(0), y2: y(0) }));
   return svg;
 }

@@ -8,6 +8,7 @@ const BOX_H = 46;
 const GAP_X = [20, 84];
 const GAP_Y = 24;
 const NARROW = 640;
+const SMALLEST = 0.85; // below it the text can't be read
 
 /**
  * @param {{width: number, nodes: any[], edges: any[], label: string}} about nodes and edges of the overview document
@@ -27,10 +28,12 @@ export function flow({ width, nodes, edges, label }) {
     const [i, k] = upright ? [n.row, n.column] : [n.column, n.row];
     return [n.id, { x: 2 + i * stepX, y: 2 + k * stepY }];
   }));
+  const scale = Math.max(SMALLEST, Math.min(1, width / fullW));
   const svg = s("svg", {
     class: "flow", viewBox: `0 0 ${Math.max(fullW, width)} ${fullH}`, role: "group", "aria-label": label,
-    height: Math.round(fullH * Math.min(1, width / fullW)),
+    height: Math.round(fullH * scale),
   });
+  if (fullW * scale > width) svg.style.width = `${Math.round(fullW * scale)}px`; // its frame scrolls
   const most = Math.max(1, ...edges.map((e) => e.rate ?? 0));
   for (const edge of edges) {
     const [a, b] = [place.get(edge.source), place.get(edge.target)];
@@ -74,7 +77,7 @@ function box(node, { x, y }) {
   const late = !topic && isLate(node) ? " late" : "";
   const figures = [node.rate === null ? null : rate(node.rate), topic && node.records !== null ? count(node.records) : null,
     !topic && node.lag ? `${count(node.lag)} behind` : null].filter(Boolean);
-  const under = (late ? figures.slice(-1) : figures.slice(0, 2)).join(" · ") || STATES[node.state] || (topic ? "empty" : "");
+  const under = (late ? figures.slice(-1) : figures.slice(0, topic ? 2 : 1)).join(" · ") || STATES[node.state] || (topic ? "empty" : "");
   const name = [node.label, topic ? "topic" : "process", STATES[node.state], ...figures].filter(Boolean).join(", ");
   const target = topic ? `#topics/${encodeURIComponent(node.id.slice("topic:".length))}` : "#health";
   return s("a", { href: target, class: `${node.kind} ${node.state}${late}`, "aria-label": name, "data-key": node.id },

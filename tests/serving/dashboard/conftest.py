@@ -1,0 +1,113 @@
+"""The page in a real browser, on a real server, on a real broker; one of each per file of tests.
+
+Not per session: Playwright's synchronous interface keeps an event loop running, and other tests of
+the same process want loops of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.serving.dashboard.filled_log import FilledLog, fill
+from tests.serving.dashboard.served_page import TOKEN
+
+CHROMIUM = Path("/usr/bin/chromium")
+TIMEOUT_MS = 30_000.0
+SECTIONS = (
+    "overview", "alerts", "drift", "performance", "fairness", "rollout", "experiments", "trainings",
+    "health", "topics", "actions",
+)  # fmt: skip
+NAME = "KAPPA_TEST_PAGE_NAME"
+
+
+@dataclass
+class Shown:
+    """A dashboard that is served: its address, and the log behind it."""
+
+    url: str
+    log: FilledLog
+    browser: Browser
+
+    def open(
+        self, section: str = "overview", width: int = 1280, height: int = 860, theme: str = "dark"
+    ) -> Page:
+        """Return a new page of a browser of its own memory, at a section that has its data."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if theme == "dark" else "light",
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(TIMEOUT_MS)
+        page = context.new_page()
+        page.goto(f"{self.url}#{section}")
+        page.wait_for_selector('#connection[data-state="live"]')
+        self.go(page, section)
+        return page
+
+    @staticmethod
+    def go(page: Page, section: str) -> None:
+        """Go to a section, and wait for what it shows."""
+        page.evaluate("section => { location.hash = section }", section)
+        page.wait_for_selector(f"#nav-{section.split('/')[0]}[aria-current]")
+        page.wait_for_selector(".section-body .card")
+
+    @staticmethod
+    def log_in(page: Page) -> None:
+        """Let a page act."""
+        page.click("#access")
+        page.fill("dialog input[name=token]", TOKEN)
+        page.click("dialog button[type=submit]")
+        page.wait_for_selector("#access:disabled")
+
+
+@pytest.fixture(scope="module")
+def shown(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """A filled log, its dashboard in a process of its own, and a browser."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is absent: the package chromium has it")
+    folder = tmp_path_factory.mktemp("page")
+    log = fill(bootstrap, folder, os.environ.get(NAME))
+    process = _served(log, folder)
+    try:
+        url = _url(process, folder)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=str(CHROMIUM), args=["--no-sandbox"]
+            )
+            try:
+                yield Shown(url, log, browser)
+            finally:
+                browser.close()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _served(log: FilledLog, folder: Path) -> subprocess.Popen[bytes]:
+    module = "tests.serving.dashboard.served_page"
+    with (folder / "log").open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, log.pipeline.name, log.bootstrap, str(folder)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _url(process: subprocess.Popen[bytes], folder: Path, within_s: float = 90.0) -> str:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        if (folder / "url").exists():
+            return (folder / "url").read_text()
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise TimeoutError(f"no dashboard: {(folder / 'log').read_text()[-2000:]}")
