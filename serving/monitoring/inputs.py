@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 
 from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
-from serving.health.passing import note_arrival, now_ms
 from serving.monitoring.declared import Declared
 from serving.monitoring.label_records import DUPLICATE_LABEL, LabelCodec, dead_letter
 from serving.monitoring.log_reader import LogReader
 from serving.monitoring.outbox import Outbox
+from serving.monitoring.prediction_records import PredictionCodec
 from serving.monitoring.state import MonitorState
-from serving.monitoring.told import Told, rows_of
 from serving.monitoring.watermark import Watermark
 from streams import hops
 from streams.batch import LogBatch
@@ -31,6 +29,8 @@ class MonitorInputs:
 
     ``topics`` are the pipeline's, with the definition whose features are followed;
     ``features_made`` is that one's hash and the id of its log; ``names`` are the topics read.
+    ``readers``, by topic, and the codecs ``features``, ``predictions`` and ``labels`` are what
+    reading is done with.
 
     Raises:
         BrokerError: the broker can't be reached, or refuses.
@@ -48,9 +48,9 @@ class MonitorInputs:
         self._bootstrap, self._declared = bootstrap, declared
         self._partitions = declared.events.partitions
         self._state, self._outbox = state, outbox
-        self._predictions = msgspec.json.Decoder(Told).decode
-        self._labels = LabelCodec(declared.labels, declared.task)
-        self._readers: dict[str, LogReader] = {}
+        self.predictions = PredictionCodec(declared.task)
+        self.labels = LabelCodec(declared.labels, declared.task)
+        self.readers: dict[str, LogReader] = {}
 
     # What is followed
 
@@ -66,7 +66,7 @@ class MonitorInputs:
         """
         declared = self._declared
         self.topics = topics = replace(self.topics, definition=definition.version)
-        self._features = FeatureCodec(definition, declared.events, declared.labels)
+        self.features = FeatureCodec(definition, declared.events, declared.labels)
         self.features_made = declared.features_made(definition, self._bootstrap, topics)
         self.names = (topics.features, topics.predictions, topics.labels)
         self._watermark = Watermark(
@@ -76,8 +76,8 @@ class MonitorInputs:
             IDLE_STEPS * declared.step_ms,
         )
         self._watermark.load([at for at in newest if at[0] in self.names])
-        before, group = self._readers, topics.group("monitor")
-        self._readers = {
+        before, group = self.readers, topics.group("monitor")
+        self.readers = {
             topic: before[topic]
             if topic in before
             else LogReader(
@@ -85,7 +85,7 @@ class MonitorInputs:
             )
             for topic in self.names
         }
-        for topic in before.keys() - self._readers.keys():
+        for topic in before.keys() - self.readers.keys():
             before[topic].close()
         self._take = {
             topics.features: self._take_features,
@@ -103,16 +103,16 @@ class MonitorInputs:
     def features_again(self, first: Mapping[int, int]) -> Iterator[FeatureRows]:
         """Yield the features from ``first``, partition → offset, to where reading stands."""
         topic = self.topics.features
-        positions = self._readers[topic].positions
+        positions = self.readers[topic].positions
         ranges = {p: (offset, positions[p]) for p, offset in first.items()}
-        return map(self._features.decode, read_ranges(self._bootstrap, topic, ranges))
+        return map(self.features.decode, read_ranges(self._bootstrap, topic, ranges))
 
     # Reading
 
     def read(self) -> bool:
         """Take what has come into the state; return whether there was anything."""
         any_came = False
-        for topic, reader in self._readers.items():
+        for topic, reader in self.readers.items():
             for batch in reader.poll():
                 self._take[topic](batch)
                 hops.count(topic, len(batch))
@@ -121,28 +121,20 @@ class MonitorInputs:
 
     def watermark_ms(self) -> int | None:
         """Return the event time up to which all has come; None while nothing is known."""
-        return self._watermark.value_ms({t: r.ended for t, r in self._readers.items()})
+        return self._watermark.value_ms({t: r.ended for t, r in self.readers.items()})
 
     def _take_features(self, batch: LogBatch) -> None:
-        rows = self._features.decode(batch)
+        rows = self.features.decode(batch)
         self._state.add_features(rows, batch.offsets)
         self._watermark.note(batch.topic, batch.partition, rows.event_times_ms)
 
     def _take_predictions(self, batch: LogBatch) -> None:
-        decode = self._predictions
-        told = [decode(value) for value in batch.values if value is not None]
-        note_arrival("prediction_to_monitor", batch, now_ms())
-        times = np.array([a.event_time_ms for a in told], dtype=np.int64)
-        self._state.add_predictions(
-            [a.event_id for a in told],
-            rows_of(self._declared.task, told),
-            np.array([a.model_version for a in told], dtype=np.int64),
-            times,
-        )
-        self._watermark.note(batch.topic, batch.partition, times)
+        rows = self.predictions.decode(batch)
+        self._state.add_predictions(rows.event_ids, rows.scores, rows.versions, rows.times_ms)
+        self._watermark.note(batch.topic, batch.partition, rows.times_ms)
 
     def _take_labels(self, batch: LogBatch) -> None:
-        rows, dead = self._labels.decode(batch)
+        rows, dead = self.labels.decode(batch)
         duplicates = self._state.add_labels(rows, batch.partition)
         for i in np.flatnonzero(duplicates).tolist():
             reason = f"event {rows.event_ids[i]!r} has a label already; the first one counts"
@@ -155,7 +147,7 @@ class MonitorInputs:
 
     def positions(self) -> dict[str, dict[int, int]]:
         """Return input topic → partition → next offset."""
-        return {topic: dict(reader.positions) for topic, reader in self._readers.items()}
+        return {topic: dict(reader.positions) for topic, reader in self.readers.items()}
 
     def newest(self) -> list[list[str | int]]:
         """Return what :meth:`follow` takes as ``newest``."""
@@ -164,23 +156,23 @@ class MonitorInputs:
     def has_read(self, targets: Mapping[str, Mapping[int, int]]) -> bool:
         """Return whether reading has got to ``targets``, topic → partition → next offset."""
         return all(
-            self._readers[topic].positions[partition] >= end
+            self.readers[topic].positions[partition] >= end
             for topic in self.names
             for partition, end in targets[topic].items()
         )
 
     def at_end(self) -> bool:
         """Return whether everything that stands in the inputs was read."""
-        return all(len(r.ended) == self._partitions for r in self._readers.values())
+        return all(len(r.ended) == self._partitions for r in self.readers.values())
 
     def commit(self, others: Mapping[str, int]) -> None:
         """Commit the positions, and that in partition 0 of ``others``, topic → next offset."""
-        first, *rest = self._readers.values()
+        first, *rest = self.readers.values()
         first.commit(others)
         for reader in rest:
             reader.commit({})
 
     def close(self) -> None:
         """Close the connections."""
-        for reader in self._readers.values():
+        for reader in self.readers.values():
             reader.close()

@@ -113,11 +113,11 @@ class MonitorWorker:
             self.state = declared.empty_state(declared.definition(saved.features))
         self._commands = CommandQueue(bootstrap, topics.commands, saved.commands_done)
         self._outbox = Outbox(bootstrap, topics, saved.written)
-        self._inputs = MonitorInputs(bootstrap, topics, declared, self.state, self._outbox)
-        self._inputs.follow(declared.definition(saved.features), saved.positions, saved.newest)
+        self.inputs = MonitorInputs(bootstrap, topics, declared, self.state, self._outbox)
+        self.inputs.follow(declared.definition(saved.features), saved.positions, saved.newest)
         self._publisher = Publisher(bootstrap, topics, self._outbox, self._commands)
         self._ends = PositionReader(bootstrap)
-        self._live = LiveVersion(self._models, declared, self._inputs, self.state)
+        self._live = LiveVersion(self._models, declared, self.inputs, self.state)
         self._committed: object = None
         self._committed_at_s = self._saved_at_s = time.monotonic()
 
@@ -133,17 +133,17 @@ class MonitorWorker:
 
     def turn(self) -> None:
         """Read what has come, close what is due, commit where reading stands."""
-        idle = not self._inputs.read()
+        idle = not self.inputs.read()
         self._commands.poll(IDLE_POLL_S if idle and not self._commands else 0.0)
         self._obey()
-        watermark_ms = self._inputs.watermark_ms()
+        watermark_ms = self.inputs.watermark_ms()
         if watermark_ms is not None:
             self._close_until(watermark_ms)
         self._commit_when_due()
 
     def close(self) -> None:
         """Let go of all connections, and of the folder."""
-        self._inputs.close()
+        self.inputs.close()
         self._models.close()
         self._commands.close()
         self._ends.close()
@@ -160,7 +160,7 @@ class MonitorWorker:
                 if isinstance(command, Retrain):
                     self.state.note_training(command.cutoff_ms)
                 self._commands.finish()
-        if self._pending is not None and self._inputs.has_read(self._pending.targets):
+        if self._pending is not None and self.inputs.has_read(self._pending.targets):
             models_end = self._pending.targets[self._topics.models][0]
             if self._close_until(self._pending.command.event_time_ms, models_end):
                 self._pending = None
@@ -168,7 +168,7 @@ class MonitorWorker:
 
     def _input_ends(self) -> dict[str, dict[int, int]]:
         """Return where the inputs end, what is in open transactions included."""
-        topics = dict.fromkeys(self._inputs.names, self._partitions)
+        topics = dict.fromkeys(self.inputs.names, self._partitions)
         return self._ends.ends({**topics, self._topics.models: 1}, IsolationLevel.READ_UNCOMMITTED)
 
     # Closing
@@ -186,11 +186,11 @@ class MonitorWorker:
                 is_live = self._live.use(models_end)
             if not is_live:
                 if self._pending is not None:  # it waits for the other features too
-                    topic = self._inputs.topics.features
+                    topic = self.inputs.topics.features
                     self._pending.targets |= {topic: self._input_ends()[topic]}
                 return False
             closing = self.state.close(self._models.live)
-            self._publisher.publish(closing, self._inputs.positions())
+            self._publisher.publish(closing, self.inputs.positions())
             eventful = bool(closing.told or closing.decision.reason)
             if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
                 self._save()
@@ -203,29 +203,29 @@ class MonitorWorker:
         self._snapshots.save(
             self.state,
             Saved(
-                positions=self._inputs.positions(),
-                newest=self._inputs.newest(),
+                positions=self.inputs.positions(),
+                newest=self.inputs.newest(),
                 commands_done=self._commands.done,
                 written=self._outbox.positions(),
-                features=self._inputs.topics.definition,
-                features_made=self._inputs.features_made,
+                features=self.inputs.topics.definition,
+                features_made=self.inputs.features_made,
             ),
         )
         self._saved_at_s = time.monotonic()
 
     def _commit_when_due(self) -> None:
-        if self._inputs.at_end() or time.monotonic() - self._committed_at_s > COMMIT_EVERY_S:
+        if self.inputs.at_end() or time.monotonic() - self._committed_at_s > COMMIT_EVERY_S:
             self._commit()
 
     def _commit(self) -> None:
         # Commands behind the one at hand are in no position of their own: all or nothing.
         position = self._commands.position
         commands = {} if position is None else {self._topics.commands: position}
-        now = (self._inputs.positions(), commands)
+        now = (self.inputs.positions(), commands)
         if now == self._committed:
             return
         self._outbox.flush()
-        self._inputs.commit(commands)
+        self.inputs.commit(commands)
         self._committed, self._committed_at_s = now, time.monotonic()
 
 

@@ -61,7 +61,8 @@ def test_the_drift_raises_an_alert_and_a_retraining(
     summary = summaries[0]
     first = min(alert["window"]["end_ms"] for alert in summary["alerts"])
     drift_ms = START_MS + DRIFT_DAY * DAY_MS
-    assert drift_ms < first <= drift_ms + 2 * DAY_MS
+    # Two days to be out of bounds, and one more window to be confirmed.
+    assert drift_ms < first <= drift_ms + 3 * DAY_MS
     assert any(alert["action"] == "retrain" for alert in summary["alerts"])
     assert len(summary["models"]) >= 2
     cutoffs = [model["manifest"]["cutoff_ms"] for model in summary["models"]]
