@@ -83,10 +83,11 @@ def _processes(picture: "Picture") -> "Table":
     colours = {"alive": "green", "silent": "red", "stopped": "dim"}
     for each in picture.processes:
         gpu = "" if each.gpu_busy is None else f"{each.gpu_busy:.0%}"
+        disk = "" if each.disk_free_bytes is None else _size(each.disk_free_bytes)
         table.add_row(
             each.worker, f"[{colours[each.state]}]{each.state}[/]", f"{each.heard_s:,.0f} s ago",
             f"{each.up_s / 3600:,.1f} h", str(each.pid), f"{each.cpu:.0%}",
-            _size(each.memory_bytes), gpu, "" if each.disk_free_bytes is None else _size(each.disk_free_bytes),
+            _size(each.memory_bytes), gpu, disk,
         )  # fmt: skip
     return table
 

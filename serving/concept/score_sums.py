@@ -36,7 +36,8 @@ def top_scores(task: Task, scores: Floats) -> Floats:
 def hits(task: Task, scores: Floats, labels: Floats) -> Floats:
     """Return 1 where the label is 1, or the most probable class, else 0, (n,)."""
     if isinstance(task, Binary):
-        return (labels > 0.5).astype(np.float64)
+        wanted: Floats = (labels > 0.5).astype(np.float64)
+        return wanted
     right: Floats = (scores.argmax(axis=1) == labels).astype(np.float64)
     return right
 

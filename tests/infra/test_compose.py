@@ -12,13 +12,15 @@ import pytest
 import yaml
 
 from infra.kafka_jars import KAFKA_VERSION
-from infra.roles import SKEW
+from infra.roles import HEALTH, SKEW
 from infra.supervisor import ROLES
 from streams.settings import Settings
 from tests.kafka_container import engine_answers
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = (*ROLES, SKEW, "mlflow")
+WORKERS = (*ROLES, SKEW, HEALTH)
+OURS = (*WORKERS, "mlflow")
+BY_PROFILE = {"serve", "prometheus", "grafana"}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_the_tool_accepts_the_file_and_settings_reach_every_role() -> None:
     assert result.returncode == 0, result.stderr
     services = yaml.safe_load(result.stdout)["services"]
     # Some versions of the tool show the services of profiles that are not asked for.
-    assert {"kafka", "redis", *OURS} == set(services) - {"serve"}
+    assert {"kafka", "redis", *OURS} == set(services) - BY_PROFILE
     for role in ROLES:
         assert services[role]["environment"]["KAPPA_PIPELINE"] == "my.pipeline"
     assert "127.0.0.1:19999" in services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
@@ -65,7 +67,7 @@ def test_every_role_runs_the_entry_point_that_kappa_up_runs(
     services: dict[str, dict[str, Any]],
 ) -> None:
     healthy = {"condition": "service_healthy"}
-    for role in (*ROLES, SKEW):
+    for role in WORKERS:
         assert services[role]["command"] == ["worker", role]
         assert services[role]["depends_on"] == {"kafka": healthy, "redis": healthy}
         assert "state:/state" in services[role]["volumes"]
@@ -101,7 +103,7 @@ def test_the_broker_is_the_one_that_tests_run_against(services: dict[str, dict[s
 
 def test_nothing_is_published_beyond_this_machine(services: dict[str, dict[str, Any]]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(ports) == 4
+    assert len(ports) == 6
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

@@ -158,6 +158,6 @@ def test_the_monitor_takes_no_notice_of_the_figures(bootstrap: str, audited: Aud
     # A window long before those of the audit: a monitor has not told of it yet.
     own = Metric("log_loss", None, 0.5, None, 3, Window(0, 10), 1)
     outbox = Outbox(bootstrap, topics, {})
-    outbox.metric(own)
+    outbox.metric(own, 10)
     outbox.flush()
     assert audited.metrics()[-1] == own
