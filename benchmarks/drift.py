@@ -12,7 +12,8 @@ of the next concept follows MOA's sigmoid of width 1,000; a drift begins, and it
 
 ``ADWIN`` is river's; ``ADWIN, rises`` takes its alarms only where the mean has risen, as MOA's
 does, with which the published figures were made. ``alarm every 1,000`` shows what the count of
-found drifts and a delay are worth without the false alarms. OPTWIN stands there as published, not run.
+found drifts and a delay are worth without the false alarms. OPTWIN stands there as published, it
+was not run.
 
 Ours was set on seeds from 1,000 on; the printed ones are others.
 """
