@@ -183,7 +183,7 @@ class Counted:
                 confirmed = [alert for alert in told if alert.state == "confirmed"]
                 self.alerts[name] += len(confirmed)
                 if not way:
-                    self.features.update(str(a.finding.metric.feature) for a in confirmed)
+                    self.features.update(str(a.lead.metric.feature) for a in confirmed)
             if number % 7 == 0:
                 ends.append(joined(days))
         self.weeks += WEEKS_PER_COURSE
