@@ -13,18 +13,21 @@ from examples.citibike_source import TIMEZONE, read
 from kappa import (
     Above,
     Category,
+    ConceptDrift,
     Count,
     DataDrift,
     DayOfWeek,
     Definition,
     Equals,
     EventStream,
+    Fairness,
     HourOfDay,
     LabelStream,
     Mean,
     Model,
     Performance,
     Pipeline,
+    PredictionDrift,
     TimeSinceLast,
     Training,
 )
@@ -79,9 +82,14 @@ pipeline = Pipeline(
     # Whole weeks, since weekends differ. The long windows are left out of the drift check: they
     # change slowly, so a week of them says less than its number of events makes believe. A model
     # that went live on a Friday is judged by a weekend, whose log loss is 1.6 times that of a week.
+    # Customers do ride longer than subscribers, so different shares of them are told a long trip;
+    # what is told has to be as true for the one as for the other.
     monitors=(
         DataDrift(window="7d", features=("user_type", "hour", "station", "trips_1h")),
+        PredictionDrift(window="7d"),
+        ConceptDrift(window="7d"),
         Performance(window="7d", log_loss_ratio=1.75, calibration_gap=0.07, minimum=1_000),
+        Fairness(window="14d", ratio=None, gap=None, calibration_gap=0.1),
     ),
     step="1d",
     timezone=TIMEZONE,

@@ -112,8 +112,10 @@ class Fairness:
         decision: a score from here on selects, in (0, 1).
         ratio: alert when a group's selection rate is below this share of the highest one (the
             four-fifths rule), beyond chance; None for no alert.
-        gap: alert when true or false positive rates, or calibration gaps, of two groups differ by
-            more than this, beyond chance; None for no alert.
+        gap: alert when true or false positive rates (of a regression: mean errors) of two groups
+            differ by more than this, beyond chance; None for no alert.
+        calibration_gap: alert when mean score − mean label of two groups differ by more than this,
+            beyond chance; None for no alert.
         minimum: groups with fewer matched labels than this are not judged.
         groups: the group fields to look at, or None for all that are declared.
     """
@@ -122,6 +124,7 @@ class Fairness:
     decision: float = 0.5
     ratio: float | None = 0.8
     gap: float | None = 0.1
+    calibration_gap: float | None = 0.1
     minimum: int = 200
     groups: tuple[str, ...] | None = None
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.alerting.finding import Finding
 from serving.fairness.comparing import Comparison, largest_difference, ratio_to_highest
-from serving.fairness.names import DIFFERENCES, SELECTION_RATE, SELECTION_RATIO
+from serving.fairness.names import CALIBRATION_GAP, DIFFERENCES, SELECTION_RATE, SELECTION_RATIO
 from serving.fairness.rates import Mean, Share, classes_of, contributions, figures
 from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
@@ -152,7 +152,8 @@ class FairnessWatch(Watch):
         field: str,
         blank: Metric,
     ) -> Finding:
-        allowed, value = self._monitor.gap, found.bounds.value
+        monitor, value = self._monitor, found.bounds.value
+        allowed = monitor.calibration_gap if figure == CALIBRATION_GAP else monitor.gap
         metric = _filled(blank, name, found, field, allowed)
         if not allowed:
             return Finding("fairness", changed(metric, threshold=None))

@@ -93,7 +93,7 @@ def test_only_the_version_live_may_alarm() -> None:
 
 
 def test_thresholds_that_are_none_raise_nothing() -> None:
-    watch = _watch(Fairness(ratio=None, gap=None))
+    watch = _watch(Fairness(ratio=None, gap=None, calibration_gap=None))
     watch.add_matches(_matches(0.5))
     findings = watch.close(LIVE, 30 * DAY)
     assert any(f.metric.metric == "selection_ratio" for f in findings)
@@ -175,3 +175,17 @@ def test_a_class_and_a_regression_are_compared_in_their_own_figures() -> None:
     assert all(f.excess is None for f in by_class if f.metric.metric == "selection_ratio")
     assert error.metric.value == pytest.approx(1, abs=0.2)
     assert "spreads apart, above 0.1" in str(error.cause)
+
+
+def test_calibration_is_judged_by_a_bound_of_its_own() -> None:
+    watch = _watch(Fairness(ratio=None, gap=None, calibration_gap=0.05))
+    watch.add_matches(_matches(0.6))
+
+    told = _told(watch.close(LIVE, 30 * DAY))
+
+    apart = told["calibration_gap_difference", "user"]
+    assert apart.metric.threshold == 0.05
+    assert apart.excess == pytest.approx(apart.metric.value / 0.05)
+    for name in ("true_positive_rate_difference", "false_positive_rate_difference"):
+        assert told[name, "user"].excess is None
+    assert told["selection_ratio", "user=guest"].excess is None
