@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.monitoring.cells import add_up, cells_of
 from serving.monitoring.windows import StepSums, step_starts
 from training.networks.tasks import Binary, MultiClass, Task
 from training.score_reference import CELLS, cells
@@ -64,15 +65,14 @@ def add_by_cell(
     to vectors of CELLS · (1 + k) integers, cell after cell."""
     if not len(scores):
         return
-    width = 1 + columns.shape[1]
     rows = np.column_stack(
         [np.ones(len(scores), np.int64), np.rint(columns * UNIT).astype(np.int64)]
     )
-    keys = np.stack([versions, step_starts(times_ms, sums.step_ms)], axis=1)
-    found, inverse = np.unique(keys, axis=0, return_inverse=True)
-    totals = np.zeros((len(found) * CELLS, width), np.int64)
-    np.add.at(totals, inverse.reshape(-1) * CELLS + cells(scores), rows)
-    for (version, start), total in zip(found.tolist(), totals.reshape(len(found), -1), strict=True):
+    starts = step_starts(times_ms, sums.step_ms)
+    numbers, first = cells_of([versions, starts // sums.step_ms])
+    totals = add_up(numbers * CELLS + cells(scores), len(first) * CELLS, rows)
+    found = zip(versions[first].tolist(), starts[first].tolist(), strict=True)
+    for (version, start), total in zip(found, totals.reshape(len(first), -1), strict=True):
         sums.add_total(f"{version}", start, total)
 
 

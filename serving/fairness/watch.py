@@ -13,6 +13,7 @@ from serving.alerting.finding import Finding
 from serving.fairness.comparing import Comparison, largest_difference, ratio_to_highest
 from serving.fairness.names import CALIBRATION_GAP, DIFFERENCES, SELECTION_RATE, SELECTION_RATIO
 from serving.fairness.rates import Mean, Share, classes_of, contributions, figures
+from serving.monitoring.cells import add_up
 from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.matching import Matches
@@ -21,7 +22,6 @@ from serving.monitoring.watch import Watch
 from serving.monitoring.windows import StepSums
 from serving.performance.packing import pack, unpack
 from serving.performance.slices import families, key_of, slice_of
-from serving.performance.sums import add_up
 from serving.spec import Fairness
 from streams.durations import seconds
 from streams.errors import DefinitionError

@@ -13,6 +13,7 @@ from serving.alerting.finding import Finding
 from serving.alerting.onset import onset_of
 from serving.drift.comparing import compare_cells, compare_classes, tenths
 from serving.drift.drift import Drift
+from serving.monitoring.cells import cells_of
 from serving.monitoring.drift_findings import findings_of
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.watch import Answered, Watch
@@ -47,11 +48,11 @@ class PredictionDriftWatch(Watch):
         if not len(answered.versions) or not widths:
             return
         starts = step_starts(answered.event_times_ms, self._counts.step_ms)
-        pairs = np.stack([answered.versions, starts], axis=1)
-        of, inverse = np.unique(pairs, axis=0, return_inverse=True)
+        numbers, first = cells_of([answered.versions, starts // self._counts.step_ms])
+        of = np.stack([answered.versions[first], starts[first]], axis=1)
         for name, cells in score_cells(self._task, answered.scores).items():
             width = widths[name]
-            flat = np.bincount(inverse.ravel() * width + cells, minlength=len(of) * width)
+            flat = np.bincount(numbers * width + cells, minlength=len(of) * width)
             for (version, start), total in zip(of.tolist(), flat.reshape(-1, width), strict=True):
                 self._counts.add_total(f"{version}|{name}", start, total)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.monitoring.cells import add_up, cells_of
 from streams.errors import DefinitionError
 
 Ints = NDArray[np.int64]
@@ -42,10 +43,11 @@ class StepSums:
         """Add each row (n, K) to the step that holds its time (n,)."""
         if not len(times_ms):
             return
-        starts, inverse = np.unique(step_starts(times_ms, self.step_ms), return_inverse=True)
-        totals = np.zeros((len(starts), rows.shape[1]), dtype=np.int64)
-        np.add.at(totals, inverse, rows)
-        for start, total in zip(starts.tolist(), totals, strict=True):
+        starts = step_starts(times_ms, self.step_ms)
+        cells, first = cells_of([starts // self.step_ms])
+        for start, total in zip(
+            starts[first].tolist(), add_up(cells, len(first), rows), strict=True
+        ):
             self.add_total(key, start, total)
 
     def add_total(self, key: str, start_ms: int, total: Ints) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.monitoring.cells import cells_of
 from serving.monitoring.groups import Groups
 from serving.monitoring.matching import Matches
-from serving.performance.sums import cells_of
 
 Ints = NDArray[np.int64]
 

@@ -13,13 +13,13 @@ All are exact, so they add up over steps, slices and partitions in any order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from serving.monitoring.cells import add_up
 from serving.performance import ranking
 from serving.performance.figures import WIDTH, contributions
 from training.networks.tasks import Binary, Regression, Task
@@ -30,9 +30,6 @@ RANKED = PLAIN + 2 * ranking.BINS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-_EXACT = 2**53  # float64 adds up whole numbers below this without loss
-_DENSE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,43 +58,6 @@ def scored(scores: Floats, labels: Floats, task: Task) -> Scored:
     bins = np.clip((place * CALIBRATION_BINS).astype(np.int64), 0, CALIBRATION_BINS - 1)
     ranks = ranking.places(scores, labels > 0.5) if isinstance(task, Binary) else None
     return Scored(moments, bins, ranks)
-
-
-def cells_of(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """Number the distinct combinations of columns (n,): return each row's number (n,), and the
-    first row of each (cells,). Without sorting where the columns' ranges are small."""
-    n = len(columns[0])
-    combined, size = np.zeros(n, np.int64), 1
-    for column in columns:
-        least, span = int(column.min()), int(column.max() - column.min()) + 1
-        if span == 1:
-            continue
-        if size * span > max(_DENSE, 4 * n):
-            combined = np.unique(combined, return_inverse=True)[1].astype(np.int64)
-            column = np.unique(column, return_inverse=True)[1].astype(np.int64)
-            size, span, least = int(combined.max()) + 1, int(column.max()) + 1, 0
-        combined, size = combined * span + (column - least), size * span
-    if size > max(_DENSE, 4 * n):
-        _, first, numbers = np.unique(combined, return_index=True, return_inverse=True)
-        return numbers.astype(np.int64), first.astype(np.int64)
-    row = np.full(size, -1, np.int64)
-    row[combined[::-1]] = np.arange(n - 1, -1, -1)  # the last one written is the first row
-    used = np.flatnonzero(row >= 0)
-    number = np.empty(size, np.int64)
-    number[used] = np.arange(len(used))
-    return number[combined], row[used]
-
-
-def add_up(cells: Ints, count: int, rows: Ints) -> Ints:
-    """Return the sums of rows (n, K) by cell (n,), shape (count, K), exactly."""
-    most = int(np.abs(rows).max(initial=0))
-    if most * len(rows) >= _EXACT and len(rows) > 1:
-        half = len(rows) // 2
-        return add_up(cells[:half], count, rows[:half]) + add_up(cells[half:], count, rows[half:])
-    totals = np.empty((count, rows.shape[1]), np.int64)
-    for i in range(rows.shape[1]):
-        totals[:, i] = np.bincount(cells, rows[:, i], count)
-    return totals
 
 
 def totals_of(pairs: Scored, cells: Ints, count: int, ranked: bool) -> Ints:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serving.performance.sums import add_up, cells_of
+from serving.monitoring.cells import add_up, cells_of
 
 
 @pytest.mark.parametrize("far", [0, 10**12], ids=["small ranges", "large ranges"])
