@@ -68,6 +68,8 @@ class Alerting:
             threshold.
         policies: what is done about confirmed alerts.
         notify: who is told.
+        dashboard: the address under which those who are told reach the pipeline's page, such as
+            ``https://kappa.example.org``: each alert has a link to it.
     """
 
     false_alarms_per_week: float = 0.1
@@ -75,6 +77,7 @@ class Alerting:
     resolve: float = 0.8
     policies: tuple[Policy, ...] = (Policy("retrain"),)
     notify: tuple[Webhook | Alertmanager, ...] = ()
+    dashboard: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges; raises DefinitionError."""
@@ -87,3 +90,7 @@ class Alerting:
             )
         if not 0 < self.resolve <= 1:
             raise DefinitionError(f"resolve={self.resolve}: a share in (0, 1], such as 0.8")
+        if self.dashboard is not None and not self.dashboard.startswith(("http://", "https://")):
+            raise DefinitionError(
+                f"dashboard={self.dashboard!r}: an address, such as https://kappa.example.org"
+            )

@@ -2,13 +2,15 @@
 
 A change reaches the figures that it touches at different closings, all within the length of their
 window. So a figure joins the alert of its kind that was opened less than a window ago, and only one
-that comes later, as another change would make it, opens an alert of its own.
+that comes later, as another change would make it, opens an alert of its own. A figure that comes
+back while its alert stands joins that one again, however late. A standing alert is told again where
+a figure that was not named in it is confirmed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -16,14 +18,14 @@ import msgspec
 from serving.alerting.deciding import Judged
 from serving.alerting.finding import Finding
 from serving.alerting.lifecycle import Change, Lifecycle
+from serving.alerting.standing import SEVERITIES
 from streams.wire import AlertKind, AlertState, Severity
-
-SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 
 @dataclass(frozen=True)
 class Told:
-    """An alert enters a state, or (confirmed again) has grown worse.
+    """An alert enters a state, or is told ``again`` while it stands: it has grown worse, or the
+    figures ``joined`` have joined it.
 
     ``lead`` is the figure told of, ``related`` the others, by falling size; ``impact`` by how much
     the loss is estimated to have grown.
@@ -35,16 +37,44 @@ class Told:
     lead: Finding
     related: tuple[Finding, ...] = ()
     impact: float | None = None
+    again: bool = False
+    joined: tuple[Finding, ...] = ()
 
 
 @dataclass
 class Standing:
-    """An alert that is not resolved; ``members`` are keys of figures, the one first told first."""
+    """An alert that is not resolved.
+
+    ``members`` are keys of figures, the one first told first; of them ``named`` were told of since
+    it was confirmed. ``former`` ones have calmed down. ``severity`` is the highest one told.
+    """
 
     kind: AlertKind
     opened_ms: int
     state: AlertState
     members: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    former: list[str] = field(default_factory=list)
+    severity: Severity = "info"
+
+    def calm(self, figures: Lifecycle) -> None:
+        """Let go of the members that are out of bounds no more."""
+        self.former += [m for m in self.members if not figures.is_followed(m)]
+        self.members = [m for m in self.members if figures.is_followed(m)]
+        self.named = [m for m in self.named if m in self.members]
+
+    def rejoin(self, member: str) -> None:
+        """Take a former member back."""
+        self.former.remove(member)
+        self.members.append(member)
+
+    def confirm(self, told: Told) -> Told:
+        """Take note of what is told; return it as severe as the alert has been."""
+        self.state = "confirmed"
+        self.severity = max(self.severity, told.severity, key=SEVERITIES.index)
+        showing = [told.lead.key, *(each.key for each in told.related)]
+        self.named = list(dict.fromkeys([*self.named, *showing]))
+        return replace(told, severity=self.severity)
 
 
 class Grouping:
@@ -89,6 +119,8 @@ class Grouping:
             key = self._alert_of(change.finding.key)
             if key is not None:
                 touched[key] = None
+                if change.finding.key not in self._standing[key].members:
+                    self._standing[key].rejoin(change.finding.key)
             elif change.what != "resolved":
                 newcomers.append(change.finding)
         newcomers.sort(key=rank)
@@ -102,7 +134,14 @@ class Grouping:
         return list(touched)
 
     def _alert_of(self, member: str) -> str | None:
-        return next((key for key, each in self._standing.items() if member in each.members), None)
+        return next(
+            (
+                key
+                for key, each in self._standing.items()
+                if member in each.members or member in each.former
+            ),
+            None,
+        )
 
     def _open_for(self, kind: AlertKind, finding: Finding, end_ms: int) -> str | None:
         window = finding.metric.window
@@ -121,24 +160,25 @@ class Grouping:
     ) -> list[Told]:
         alert = self._standing[key]
         own = [change for change in changes if change.finding.key in alert.members]
-        alert.members = [member for member in alert.members if figures.is_followed(member)]
+        alert.calm(figures)
         if not alert.members:
             del self._standing[key]
             lead = min((change.finding for change in own), key=rank)
-            severity = _severity([lead]) if alert.state == "confirmed" else "info"
-            return [Told(key, "resolved", severity, lead)]
+            return [Told(key, "resolved", alert.severity, lead)]
         confirmed = [m for m in alert.members if figures.is_confirmed(m)]
-        if any(change.what == "grown" for change in own) or (
-            confirmed and alert.state == "suspected"
-        ):
-            alert.state = "confirmed"
-            return [_told(key, "confirmed", confirmed, alert.members, now)]
-        if (
-            alert.state == "suspected"
-            and all(c.what == "suspected" for c in own)
-            and (len(own) == len(alert.members))
-        ):  # it has just been opened
-            return [_told(key, "suspected", alert.members, alert.members, now)]
+        if alert.state == "suspected":
+            if confirmed:
+                return [alert.confirm(_told(key, "confirmed", confirmed, alert.members, now))]
+            if all(c.what == "suspected" for c in own) and len(own) == len(alert.members):
+                # It has just been opened.
+                return [_told(key, "suspected", alert.members, alert.members, now)]
+            return []
+        joined = tuple(
+            c.finding for c in own if c.what == "confirmed" and c.finding.key not in alert.named
+        )
+        if joined or any(change.what == "grown" for change in own):
+            told = _told(key, "confirmed", confirmed, alert.members, now)
+            return [alert.confirm(replace(told, again=True, joined=joined))]
         return []
 
 

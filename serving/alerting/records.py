@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from urllib.parse import quote
 
 from msgspec import structs
 
@@ -12,15 +13,22 @@ from streams.wire import Alert, Positions, Related
 
 RELATED = 20
 """At most so many other figures stand in one alert."""
+NAMED = 3
+"""At most so many that joined a standing alert are named in its cause."""
 
 
 def alert_of(
-    told: Told, action: str, offsets: dict[str, Positions], labels_topic: str | None = None
+    told: Told,
+    action: str,
+    offsets: dict[str, Positions],
+    labels_topic: str | None = None,
+    dashboard: str | None = None,
 ) -> Alert:
     """Return the record; its id is a function of what was found and where, not of when.
 
     ``action`` is what the pipeline did about a confirmed alert; nothing is done about others.
-    ``labels_topic`` is the name of the topic that an onset among the labels is in.
+    ``labels_topic`` is the name of the topic that an onset among the labels is in, ``dashboard``
+    the address of the pipeline's page.
     """
     finding, metric = told.lead, told.lead.metric
     onset = finding.onset
@@ -37,7 +45,7 @@ def alert_of(
         n=metric.n,
         window=metric.window,
         model_version=metric.model_version,
-        cause=_resolved(finding) if state == "resolved" else finding.cause or "",
+        cause=_resolved(finding) if state == "resolved" else _cause(told),
         offsets=offsets,
         action=action if state == "confirmed" else f"none: {state}",
         key=told.key,
@@ -51,7 +59,17 @@ def alert_of(
         impact=told.impact if state != "resolved" else None,
         bins=finding.bins if state != "resolved" else (),
         related=tuple(map(_related, told.related[:RELATED])),
+        link=link_to(dashboard, told.key),
     )
+
+
+def link_to(dashboard: str | None, key: str) -> str | None:
+    """Return the address of an alert on the pipeline's page, None where that has no address.
+
+    >>> link_to("https://kappa.example.org/", "data_drift/psi/hour/604800000@1584748800000")
+    'https://kappa.example.org/#alerts/data_drift%2Fpsi%2Fhour%2F604800000%401584748800000'
+    """
+    return None if dashboard is None else f"{dashboard.rstrip('/')}/#alerts/{quote(key, safe='')}"
 
 
 def alert_id(told: Told) -> str:
@@ -67,6 +85,24 @@ def alert_id(told: Told) -> str:
 def _related(finding: Finding) -> Related:
     m = finding.metric
     return Related(m.metric, m.feature, m.value, m.effect, m.p_value, m.group)
+
+
+def _cause(told: Told) -> str:
+    """Return why, and what has joined the alert since it was told last."""
+    cause = told.lead.cause or ""
+    newcomers = [each for each in told.joined if each is not told.lead]
+    if not newcomers:
+        return cause
+    names = [_name(each) for each in newcomers[:NAMED]]
+    more = f" and {len(newcomers) - NAMED} more" if len(newcomers) > NAMED else ""
+    return f"{cause}; now also {', '.join(names)}{more}"
+
+
+def _name(finding: Finding) -> str:
+    metric = finding.metric
+    about = f" of {metric.feature}" if metric.feature else ""
+    group = f" [{metric.group}]" if metric.group else ""
+    return f"{metric.metric}{about}{group} {metric.value:.3g}"
 
 
 def _resolved(finding: Finding) -> str:

@@ -26,10 +26,15 @@ class Publisher:
     """Puts closings into the log. When :meth:`publish` returns, the broker has everything."""
 
     def __init__(
-        self, bootstrap: str, topics: Topics, outbox: Outbox, commands: CommandQueue
+        self,
+        bootstrap: str,
+        topics: Topics,
+        outbox: Outbox,
+        commands: CommandQueue,
+        dashboard: str | None = None,
     ) -> None:
         self._bootstrap, self._topics = bootstrap, topics
-        self._outbox, self._commands = outbox, commands
+        self._outbox, self._commands, self._dashboard = outbox, commands, dashboard
         self._writer = ControlWriter(bootstrap)
 
     def publish(self, closing: Closing, read: Mapping[str, Mapping[int, int]]) -> None:
@@ -40,7 +45,9 @@ class Publisher:
         stated = [topic for topic in read if topic != self._topics.predictions]
         offsets = {topic: _positions(read[topic]) for topic in stated}
         for told in closing.told:
-            alert = alert_of(told, closing.decision.action, offsets, self._topics.labels)
+            alert = alert_of(
+                told, closing.decision.action, offsets, self._topics.labels, self._dashboard
+            )
             if self._outbox.alert(alert, closing.end_ms):
                 _LOG.warning("alert", state=alert.state, cause=alert.cause, action=alert.action)
         for letter in self._orphans(closing.orphans):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from serving.alerting.alarms import Raised
 from serving.alerting.declared import Policy
 from serving.alerting.finding import Finding
-from serving.alerting.grouping import SEVERITIES
+from serving.alerting.standing import SEVERITIES
 from streams.durations import seconds
 from training.spec import Training
 

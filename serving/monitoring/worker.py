@@ -115,7 +115,9 @@ class MonitorWorker:
         self._outbox = Outbox(bootstrap, topics, saved.written)
         self.inputs = MonitorInputs(bootstrap, topics, declared, self.state, self._outbox)
         self.inputs.follow(declared.definition(saved.features), saved.positions, saved.newest)
-        self._publisher = Publisher(bootstrap, topics, self._outbox, self._commands)
+        self._publisher = Publisher(
+            bootstrap, topics, self._outbox, self._commands, declared.alerting.dashboard
+        )
         self._ends = PositionReader(bootstrap)
         self._live = LiveVersion(self._models, declared, self.inputs, self.state)
         self._committed: object = None

@@ -1,5 +1,7 @@
 """From figures to alerts: suspected, confirmed, grouped, resolved, each told once."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -53,10 +55,56 @@ def test_figures_that_leave_their_bounds_together_are_one_alert_led_by_the_large
 
 def test_what_follows_within_a_window_joins_and_what_comes_later_is_another_change() -> None:
     days = [{"a": 2.0, "b": 0.2}] * 3 + [{"a": 2.0, "b": 2.0}] * 3 + [{"a": 2.0, "b": 0.2}]
-    assert [texts for texts in _told(days) if texts] == [["suspected a"], ["confirmed a"]]
+    assert _told(days) == [["suspected a"], ["confirmed a"], [], [], ["confirmed a b"], [], []]
 
     days = [{"a": 2.0, "b": 0.2}] * 8 + [{"a": 2.0, "b": 2.0}] * 2
     assert _told(days)[8:] == [["suspected b"], ["confirmed b"]]
+
+
+def test_what_joins_a_standing_alert_is_told_once_under_its_key_and_is_no_new_alert() -> None:
+    alarms = Alarms(Alerting(), DAY)
+    told = [t for day in (1, 2) for t in _close(alarms, day, {"a": 2.0, "c": 1.5})]
+    told += [
+        t for day in (3, 4, 5) for t in _close(alarms, day, {"a": 2.0, "b": 3.0, "c": 1.5})
+    ]  # fmt: skip
+
+    assert _texts(told) == ["suspected a c", "confirmed a c", "confirmed b a c"]
+    assert len({t.key for t in told}) == 1
+    assert [t.again for t in told] == [False, False, True]
+    assert [[f.metric.feature for f in t.joined] for t in told] == [[], [], ["b"]]
+
+
+def test_a_suspected_figure_named_with_an_alert_is_not_told_again_when_it_is_confirmed() -> None:
+    days = [{"a": 2.0}, {"a": 2.0, "b": 1.5}, {"a": 2.0, "b": 1.5}]
+
+    assert _told(days) == [["suspected a"], ["confirmed a b"], []]
+
+
+def test_a_figure_that_comes_back_while_its_alert_stands_joins_it_again_however_late() -> None:
+    days = [{"a": 2.0, "b": 3.0}] * 2 + [{"a": 2.0, "b": 0.1}] * 20 + [{"a": 2.0, "b": 3.0}] * 3
+
+    assert [texts for texts in _told(days) if texts] == [
+        ["suspected b a"],
+        ["confirmed b a"],
+        ["confirmed b a"],
+    ]
+    over = [{"a": 0.1, "b": 3.0}, {"a": 0.1, "b": 0.1}, {"a": 0.1, "b": 3.0}]
+    assert [texts for texts in _told(days + over) if texts][3:] == [["resolved b"], ["suspected b"]]
+
+
+def test_an_alert_is_resolved_as_severe_as_it_was_told() -> None:
+    """Who is told of critical alerts alone is told of their end, whichever figure is the last."""
+    alarms, told = Alarms(Alerting(), DAY), []
+    for day, worst in enumerate((5.0, 5.0, 0.1, 0.1), 1):
+        low = figure("b", 2.0 if day < 4 else 0.1, day=day)
+        high = replace(figure("a", worst, day=day), severity="critical")
+        told += alarms.close([low, high], day * DAY).told
+
+    assert [(t.state, t.severity) for t in told] == [
+        ("suspected", "info"),
+        ("confirmed", "critical"),
+        ("resolved", "critical"),
+    ]
 
 
 def test_an_alert_is_resolved_with_the_last_of_its_figures() -> None:
