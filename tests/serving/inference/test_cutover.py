@@ -113,6 +113,9 @@ def test_a_switch_under_load_and_back_and_forth(bootstrap: str, topics: Topics) 
     feeding = threading.Thread(target=load)
     with working(bootstrap, topics, max_batch=40, definitions=BOTH):
         feeding.start()
+        deadline = time.monotonic() + 60
+        while not committed_answers(bootstrap, topics.predictions):  # some are by the first
+            assert time.monotonic() < deadline, "nothing was answered in 60 s"
         for change, (definition, before) in enumerate([(2, 1), (1, 2), (2, 1)], start=1):
             append(bootstrap, topics, order(change, definition, before))
             cutovers = wait_switched(bootstrap, topics, change)
