@@ -4,10 +4,12 @@
 
 A log of the flagship's shape (nine features, four partitions) stands in a real broker: of each
 event its feature record, its prediction in a transaction, its label; a model is live. The monitor
-reads all of it, closes the days with the flagship's monitors, and is timed: ``per_core`` is
-predictions divided by the processor seconds of all of its threads, the Kafka client's own included
-and the broker's not. The parts are microseconds per prediction of the worker's own thread, and
-``client threads`` what the client needs beside it.
+reads all of it, matches every label, closes the days with the flagship's monitors (all five kinds:
+data, prediction and concept drift, performance, fairness), and is timed: ``per_core`` is
+predictions divided by the processor seconds of all of its threads, the client's own included, the
+broker's not; the features and labels of these predictions are in it. The parts are microseconds per
+prediction of the worker's own thread, and ``client_threads`` what the client needs beside it.
+``snapshot_ms`` and ``snapshot_mb`` are what one save of the state takes at the end.
 """
 
 import argparse
@@ -42,7 +44,9 @@ from streams.replay import offset_bounds  # noqa: E402
 from streams.settings import Settings  # noqa: E402
 from streams.topics import Topics, ensure_topics  # noqa: E402
 from streams.wire import Advance, Prediction, Registered, Source, StageChanged, Times  # noqa: E402
+from training.answers import Answers  # noqa: E402
 from training.reference import Reference  # noqa: E402
+from training.validation_scores import calibration_sums, validation_scores  # noqa: E402
 
 GOAL_PER_CORE = 100_000.0
 SPACING_MS = 10_000
@@ -105,6 +109,9 @@ def measure(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
                 (time.perf_counter(), time.process_time(), time.thread_time()), began, strict=True
             )
         )
+        began_s = time.perf_counter()
+        _, arrays = monitor.state.to_snapshot()
+        snapshot_s = time.perf_counter() - began_s
     each = {f"{name}_us": 1e6 * s / events for name, s in parts.seconds.items()}
     other = 1e6 * thread / events - sum(each.values())
     return {
@@ -115,6 +122,8 @@ def measure(bootstrap: str, folder: Path, events: int) -> dict[str, float]:
         **each,
         "other_us": other,
         "client_threads_us": 1e6 * (cpu - thread) / events,
+        "snapshot_ms": 1e3 * snapshot_s,
+        "snapshot_mb": sum(array.nbytes for array in arrays.values()) / 1e6,
     }
 
 
@@ -156,6 +165,7 @@ def fill(bootstrap: str, topics: Topics, begin: int, end: int, folder: Path) -> 
     answers = producer(bootstrap, linger_ms=5, transactional_id=f"{topics.name}-{begin}")
     answers.init_transactions(30)
     score = rng.beta(2, 8, end)
+    label = rng.random(end) < score
     for start in range(begin, end, CHUNK):
         chunk = start // CHUNK
         partition, first = chunk % PARTITIONS, chunk // PARTITIONS * CHUNK
@@ -163,7 +173,7 @@ def fill(bootstrap: str, topics: Topics, begin: int, end: int, folder: Path) -> 
         times = START_MS + SPACING_MS * rows.source_offsets
         rows = replace(rows, event_times_ms=times)
         if not start:
-            put_live(bootstrap, topics, rows, folder)
+            put_live(bootstrap, topics, rows, score, label, folder)
         append(client, topics.features, partition, codec.encode(rows), times.tolist())
         told = predictions_of(rows, score[start : start + len(rows)])
         answers.begin_transaction()
@@ -173,7 +183,7 @@ def fill(bootstrap: str, topics: Topics, begin: int, end: int, folder: Path) -> 
         labels = [
             msgspec.json.encode(TripEnd(i, s, at, 1_000.0 if long else 300.0))
             for i, s, at, long in zip(
-                rows.event_ids, rows.entities, known, rng.random(len(rows)) < 0.2, strict=True
+                rows.event_ids, rows.entities, known, label[start : start + len(rows)], strict=True
             )
         ]
         append(client, topics.labels, partition, labels, known)
@@ -202,9 +212,14 @@ def append(client: Any, topic: str, partition: int, values: list[bytes], times: 
         raise SystemExit(f"the broker did not take the records of {topic}")
 
 
-def put_live(bootstrap: str, topics: Topics, rows: FeatureRows, folder: Path) -> None:
-    """Put version 1 live, whose training saw ``rows``."""
-    reference = Reference.from_rows([rows], pipeline.features, [rows.event_times_ms])
+def put_live(
+    bootstrap: str, topics: Topics, rows: FeatureRows, score: Any, label: Any, folder: Path
+) -> None:
+    """Put version 1 live, whose training saw ``rows``, and whose validation these scores (n,)."""
+    task, answers = pipeline.model.task, Answers(score)
+    reference = Reference.from_rows([rows], pipeline.features, [rows.event_times_ms]).with_scores(
+        validation_scores(task, answers), calibration_sums(task, answers, label)
+    )
     content = json.dumps(reference.to_json()).encode()
     package = folder / "package"
     package.mkdir()
@@ -213,7 +228,8 @@ def put_live(bootstrap: str, topics: Topics, rows: FeatureRows, folder: Path) ->
     told = json.dumps(manifest).encode()
     (package / "manifest.json").write_bytes(told)
     digest = hashlib.sha256(told).hexdigest()
-    writer, metrics = ControlWriter(bootstrap), {"log_loss": 0.5}
+    loss = float(np.mean(-np.log(np.where(label, score, 1 - score))))
+    writer, metrics = ControlWriter(bootstrap), {"log_loss": loss}
     registered = Registered(1, "c1", str(package), digest, {}, metrics, None)
     writer.append_model_event(topics.models, registered)
     writer.append_model_event(topics.models, StageChanged(1, "live", "benchmark"))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from features.definition import Definition, kind_of
@@ -144,15 +145,11 @@ class FeatureCodec:
         """
         records = self._decode_values(batch)
         self._check(batch, records)
-        features = list(map(attrgetter("features"), records))
-        columns = [
-            list(map(attrgetter(name), features)) for name in self._features.__struct_fields__
-        ]
+        columns = _columns(list(map(attrgetter("features"), records)), self._features)
         numeric = [c for c, is_numeric in zip(columns, self._is_numeric, strict=True) if is_numeric]
         matrix = np.empty((len(records), len(numeric)), dtype=np.float64)
         for i, column in enumerate(numeric):
             matrix[:, i] = column
-        groups = list(map(attrgetter("groups"), records))
         return FeatureRows(
             partition=batch.partition,
             event_ids=list(map(attrgetter("event_id"), records)),
@@ -163,7 +160,7 @@ class FeatureCodec:
             categories=[
                 c for c, is_numeric in zip(columns, self._is_numeric, strict=True) if not is_numeric
             ],
-            groups=[list(map(attrgetter(name), groups)) for name in self._groups.__struct_fields__],
+            groups=_columns(list(map(attrgetter("groups"), records)), self._groups),
             label_offsets=_ints("labels", records) if self._has_labels else None,
             origin_partitions=_ints("origin.partition", records) if self._has_origin else None,
             origin_offsets=_ints("origin.offset", records) if self._has_origin else None,
@@ -183,8 +180,10 @@ class FeatureCodec:
 
     def _check(self, batch: LogBatch, records: Sequence[Any]) -> None:
         wanted = (self._version, batch.partition)
-        found = list(map(attrgetter("definition", "source.partition"), records))
-        if found.count(wanted) != len(found):
+        versions = list(map(attrgetter("definition"), records))
+        partitions = list(map(attrgetter("source.partition"), records))
+        if (versions.count(wanted[0]), partitions.count(wanted[1])) != (len(records),) * 2:
+            found = list(zip(versions, partitions, strict=True))
             row = next(i for i, pair in enumerate(found) if pair != wanted)
             raise _foreign(
                 batch,
@@ -192,6 +191,13 @@ class FeatureCodec:
                 f"it is of definition v{found[row][0]}, events partition "
                 f"{found[row][1]}; definition v{wanted[0]}, partition {wanted[1]} was expected",
             )
+
+
+def _columns(records: list[msgspec.Struct], of: type[msgspec.Struct]) -> list[list[Any]]:
+    """Return the columns of structs of one type: a list of n values per field."""
+    if not records:
+        return [[] for _ in of.__struct_fields__]
+    return list(map(list, zip(*map(astuple, records), strict=True)))
 
 
 def _ints(name: str, records: Sequence[Any]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import compress, repeat
+from itertools import compress, count, repeat
 from typing import Any
 
 import numpy as np
@@ -238,11 +238,11 @@ class Matcher:
         if not missing.any():
             return rows
         unknown = list(compress(event_ids, missing.tolist()))
-        made = dict.fromkeys(unknown)
-        self._rows.update(zip(made, range(self._next, self._next + len(made)), strict=True))
-        self._next += len(made)
+        # An id that is there twice leaves a row unused, until rows are dropped.
+        made = map(self._rows.setdefault, unknown, count(self._next))
+        rows[missing] = np.fromiter(made, np.int64, len(unknown))
+        self._next += len(unknown)
         self._grow()
-        rows[missing] = np.fromiter(map(self._rows.__getitem__, unknown), np.int64, len(unknown))
         return rows
 
     def _note_time(self, rows: Ints, times_ms: Ints) -> None:

@@ -49,6 +49,8 @@ IDLE_POLL_S = 0.01
 _BINARY = Binary()
 COMMIT_EVERY_S = 1.0
 SAVE_EVERY_S = 2.0
+SAVE_RATIO = 20.0
+"""A save is followed by so many times its own time without one, unless something happens."""
 
 
 @dataclass
@@ -122,6 +124,7 @@ class MonitorWorker:
         self._live = LiveVersion(self._models, declared, self.inputs, self.state)
         self._committed: object = None
         self._committed_at_s = self._saved_at_s = time.monotonic()
+        self._save_after_s = SAVE_EVERY_S
 
     # The loop
 
@@ -194,13 +197,14 @@ class MonitorWorker:
             closing = self.state.close(self._models.live)
             self._publisher.publish(closing, self.inputs.positions())
             eventful = bool(closing.told or closing.decision.reason)
-            if eventful or time.monotonic() - self._saved_at_s > SAVE_EVERY_S:
+            if eventful or time.monotonic() - self._saved_at_s > self._save_after_s:
                 self._save()
         return True
 
     # What lasts
 
     def _save(self) -> None:
+        began_s = time.monotonic()
         self._outbox.flush()
         self._snapshots.save(
             self.state,
@@ -214,6 +218,7 @@ class MonitorWorker:
             ),
         )
         self._saved_at_s = time.monotonic()
+        self._save_after_s = max(SAVE_EVERY_S, SAVE_RATIO * (self._saved_at_s - began_s))
 
     def _commit_when_due(self) -> None:
         if self.inputs.at_end() or time.monotonic() - self._committed_at_s > COMMIT_EVERY_S:
