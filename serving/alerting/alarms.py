@@ -11,6 +11,12 @@ from serving.alerting.declared import Alerting
 from serving.alerting.finding import Finding
 from serving.alerting.grouping import Grouping, Told, rank
 from serving.alerting.lifecycle import Lifecycle
+from streams.wire import AlertKind
+
+OF_ANSWERS: tuple[AlertKind, ...] = (
+    "prediction_drift", "concept_drift", "performance", "fairness",
+)  # fmt: skip
+"""Kinds of alerts that the inputs may explain."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class Alarms:
         judged = [each for each in every if each.finding.excess is not None]
         changes = self._figures.update(judged, end_ms)
         told = self._alerts.update(changes, judged, self._figures, end_ms)
-        harm = _harm(judged)
-        told = [t if t.impact is not None else replace(t, impact=harm) for t in told]
+        harm, moved = _harm(judged), _moved(judged)
+        told = [_explained(each, harm, moved) for each in told]
         standing = sorted(self._standing(judged), key=rank)
         return Raised([each.finding for each in every], told, standing)
 
@@ -67,6 +73,22 @@ class Alarms:
         for each in judged:
             if each.shows and self._figures.is_confirmed(each.finding.key):
                 yield each.finding
+
+
+def _explained(told: Told, harm: float | None, moved: tuple[Finding, ...]) -> Told:
+    """Return an alert with what it may have cost, and one about answers with the inputs that are
+    out of bounds at the same closing: likely they are why."""
+    if told.impact is None:
+        told = replace(told, impact=harm)
+    if told.state == "confirmed" and told.lead.kind in OF_ANSWERS:
+        told = replace(told, related=(*told.related, *moved))
+    return told
+
+
+def _moved(judged: Sequence[Judged]) -> tuple[Finding, ...]:
+    """Return the inputs that are out of bounds, in rank."""
+    showing = (each.finding for each in judged if each.shows)
+    return tuple(sorted((f for f in showing if f.kind == "data_drift"), key=rank))
 
 
 def _harm(judged: Sequence[Judged]) -> float | None:

@@ -7,13 +7,13 @@ does not stand for ever; one that is resolved ends now.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from serving.alerting.declared import Alertmanager
 from serving.alerting.sending import Poster
+from streams.clock import Clock, SystemClock
 from streams.wire import Alert, Severity
 
 BEATS_EVERY_S = 60.0
@@ -21,49 +21,36 @@ LASTS_S = 600.0
 """Without a beat for so long an alert ends there: more than a restart of this process takes."""
 
 
-def wall_clock_ms() -> int:
-    """Return the time, milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
 class AlertmanagerTarget:
     """Sends each record, and what stands every minute.
 
-    ``now_ms`` tells the time. Errors as :class:`serving.alerting.sending.Poster`.
+    ``clock`` tells the time. Errors as :class:`serving.alerting.sending.Poster`.
     """
 
     beats_every_s: float | None = BEATS_EVERY_S
 
-    def __init__(
-        self, declared: Alertmanager, pipeline: str, now_ms: Callable[[], int] = wall_clock_ms
-    ) -> None:
-        self._pipeline, self._now_ms = pipeline, now_ms
+    def __init__(self, declared: Alertmanager, pipeline: str, clock: Clock | None = None) -> None:
+        self._pipeline, self._clock = pipeline, clock or SystemClock()
         self._poster = Poster(f"{declared.url.rstrip('/')}/api/v2/alerts")
-        self._sent: dict[str, Alert] = {}
         self.name = f"alertmanager {self._poster.name}"
         self.severity: Severity = declared.severity
 
-    def send(self, alert: Alert) -> None:
+    def send(self, alert: Alert, before: Alert | None = None, /) -> None:
         """Send a record. Errors as :meth:`serving.alerting.sending.Poster.post`."""
-        now_ms = self._now_ms()
+        now_ms = self._clock.now_ms()
         body = [posted(self._pipeline, alert, now_ms)]
-        before = self._sent.get(alert.key)
         if before is not None and labels(self._pipeline, before) != body[0]["labels"]:
-            # With other labels, such as another severity, it is another alert there.
+            # With other labels, as it is led by another figure now, it is another alert there.
             ended = posted(self._pipeline, before, now_ms, is_over=True)
             body.insert(0, ended)
         self._poster.post(body)
-        if alert.state == "resolved":
-            self._sent.pop(alert.key, None)
-        elif alert.key:
-            self._sent[alert.key] = alert
 
     def beat(self, standing: Iterable[Alert]) -> None:
         """Send what stands again, so that it does not end there. Errors as :meth:`send`."""
-        now_ms = self._now_ms()
-        self._sent = {alert.key: alert for alert in standing}
-        if self._sent:
-            self._poster.post([posted(self._pipeline, a, now_ms) for a in self._sent.values()])
+        now_ms = self._clock.now_ms()
+        body = [posted(self._pipeline, alert, now_ms) for alert in standing]
+        if body:
+            self._poster.post(body)
 
     def close(self) -> None:
         """Close the connections."""
@@ -90,7 +77,8 @@ def posted(pipeline: str, alert: Alert, now_ms: int, is_over: bool = False) -> d
 
 
 def labels(pipeline: str, alert: Alert) -> dict[str, str]:
-    """Return what tells the alert from others, the same in all of its states."""
+    """Return what tells the alert from others there. The figure that leads it, and so the metric
+    and the feature, may be another one later on."""
     found = {
         "alertname": f"Kappa{alert.kind.title().replace('_', '')}",
         "pipeline": pipeline,

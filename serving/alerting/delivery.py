@@ -18,7 +18,6 @@ import structlog
 
 from serving.alerting.sending import NotDelivered, Refused
 from serving.alerting.standing import at_least
-from streams.errors import KappaError
 from streams.group_offsets import Committed, GroupOffsets
 from streams.wire import Alert, Severity
 
@@ -40,8 +39,9 @@ class Target(Protocol):
     severity: Severity
     beats_every_s: float | None
 
-    def send(self, alert: Alert) -> None:
-        """Send one record; raises NotDelivered or Refused."""
+    def send(self, alert: Alert, before: Alert | None = None, /) -> None:
+        """Send one record; ``before`` is what the target was told last of the same alert, while it
+        stood. Raises NotDelivered or Refused."""
 
     def beat(self, standing: Iterable[Alert]) -> None:
         """Tell again what stands; raises NotDelivered or Refused."""
@@ -72,7 +72,8 @@ class Delivery:
         committed = offsets.read(1).get(0)
         self.position: int | None = None if committed is None else committed.offset
         self._queue: deque[tuple[int, Alert | None]] = deque()
-        self._standing: dict[str, Alert] = {}
+        self._standing: dict[str, Alert] = {}  # as the target was told
+        self._open: set[str] = set()  # what it was told of, or will be, and not of the end
         self._failing_since_s: float | None = None
         self._beat_at_s = clock()
         self._failure: BaseException | None = None
@@ -85,15 +86,15 @@ class Delivery:
 
     def put(self, offset: int, alert: Alert | None) -> None:
         """Queue the record at ``offset``; None for one that nobody is told of."""
-        wanted = alert is not None and at_least(alert.severity, self.target.severity)
+        wanted = alert is not None and self._is_wanted(alert)
         with self._news:
             self._queue.append((offset, alert if wanted else None))
             self._news.notify()
 
-    def stands(self, alert: Alert) -> None:
-        """Take that an alert stands which the target was told of before this process began."""
-        if at_least(alert.severity, self.target.severity):
-            self._standing[alert.key] = alert
+    def was_told(self, alert: Alert) -> None:
+        """Take that the target was told of a record before this process began."""
+        if self._is_wanted(alert):
+            self._note_told(alert)
 
     def check(self) -> None:
         """Raise the error that ended the thread, if one did."""
@@ -124,14 +125,24 @@ class Delivery:
         self.target.close()
         self._offsets.close()
 
+    def _is_wanted(self, alert: Alert) -> bool:
+        """Return whether the target is told: it is severe enough, or one that it knows of."""
+        if not (at_least(alert.severity, self.target.severity) or alert.key in self._open):
+            return False
+        if alert.state == "resolved":
+            self._open.discard(alert.key)
+        elif alert.key:
+            self._open.add(alert.key)
+        return True
+
     # The thread
 
     def _work(self) -> None:
         try:
             while not self._stop.is_set():
                 self._turn()
-        except (KappaError, OSError, ValueError, RuntimeError) as error:
-            self._failure = error
+        except Exception as error:
+            self._failure = error  # check() raises it: a target must not fall silent
 
     def _turn(self) -> None:
         with self._news:
@@ -142,19 +153,23 @@ class Delivery:
             self._beat_when_due()
             return
         offset, alert = head
-        if alert is not None and not self._is_taken(lambda: self.target.send(alert)):
-            return  # it was stopped
-        if alert is not None and alert.key:
-            if alert.state == "resolved":
-                self._standing.pop(alert.key, None)
-            else:
-                self._standing[alert.key] = alert
+        if alert is not None:
+            before = self._standing.get(alert.key)
+            if not self._is_taken(lambda: self.target.send(alert, before)):
+                return  # it was stopped
+            self._note_told(alert)
         with self._news:
             self._queue.popleft()
             is_last = not self._queue
         if offset != NOWHERE and (alert is not None or is_last):
             self._offsets.commit({0: Committed(offset + 1, "")})
             self.position = offset + 1
+
+    def _note_told(self, alert: Alert) -> None:
+        if alert.state == "resolved":
+            self._standing.pop(alert.key, None)
+        elif alert.key:
+            self._standing[alert.key] = alert
 
     def _beat_when_due(self) -> None:
         every_s = self.target.beats_every_s

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from serving.alerting.declared import Policy
-from serving.alerting.standing import Alerts
+from serving.alerting.standing import Alerts, alert_in
 from streams.control import ControlFollower
 from streams.wire import Alert
-
-_decode = msgspec.json.Decoder(Alert).decode
 
 
 class Holds:
@@ -30,8 +26,9 @@ class Holds:
         """Return the oldest alert that holds the rollout, by all that the topic holds now."""
         if self._follower is None:
             return None
-        for value in self._follower.catch_up():
-            self._alerts.take(_decode(value), self._read)
+        for alert in map(alert_in, self._follower.catch_up()):
+            if alert is not None:
+                self._alerts.take(alert, self._read)
             self._read += 1
         holding = self._alerts.of(self._policies)
         return holding[0].alert if holding else None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 
-import msgspec
 import structlog
 
 from serving.alerting.acting import RollBacks
@@ -25,7 +24,7 @@ from serving.alerting.delivery import (
     Target,
     group_of,
 )
-from serving.alerting.standing import Alerts
+from serving.alerting.standing import Alerts, alert_in
 from serving.alerting.webhook import WebhookTarget
 from serving.monitoring.log_reader import LogReader
 from serving.pipeline import Pipeline
@@ -40,7 +39,6 @@ START_WITHIN_S = 60.0
 ROLE = "notify"
 
 _LOG = structlog.get_logger(role=ROLE)
-_decode = msgspec.json.Decoder(Alert).decode
 
 
 class NotifyWorker:
@@ -124,8 +122,12 @@ class NotifyWorker:
         for offset, alert in self._past():
             is_news = alert is not None and self.alerts.take(alert, offset)
             for delivery, queue in zip(self.deliveries, missed, strict=True):
-                if delivery.position is not None and offset >= delivery.position:
+                if delivery.position is None:
+                    continue
+                if offset >= delivery.position:
                     queue.append((offset, alert if is_news else None))
+                elif alert is not None and is_news:
+                    delivery.was_told(alert)
         stands = list(self.alerts.standing.values())
         end = self._reader.positions[0]
         for delivery, queue in zip(self.deliveries, missed, strict=True):
@@ -133,11 +135,6 @@ class NotifyWorker:
                 _LOG.info("a new target", target=delivery.target.name, told=len(stands))
                 # Nothing is committed before the last: a crash in between tells all once more.
                 queue = [*((NOWHERE, s.alert) for s in stands), (end - 1, None)]
-            else:
-                queued = {alert.key for _, alert in queue if alert is not None}
-                for s in stands:
-                    if s.alert.key not in queued:
-                        delivery.stands(s.alert)
             for offset, alert in queue:
                 delivery.put(offset, alert)
             delivery.start()
@@ -179,11 +176,5 @@ def _target(declared: Webhook | Alertmanager, pipeline: str) -> Target:
 
 def _records(batch: LogBatch) -> list[tuple[int, Alert | None]]:
     """Return offset and alert of each record; None for what is no alert."""
-    found: list[tuple[int, Alert | None]] = []
-    for offset, value in zip(batch.offsets.tolist(), batch.values, strict=True):
-        try:
-            found.append((offset, _decode(value or b"")))
-        except msgspec.MsgspecError as bad:
-            _LOG.warning("a record that is no alert", offset=offset, why=str(bad))
-            found.append((offset, None))
-    return found
+    records = zip(batch.offsets.tolist(), batch.values, strict=True)
+    return [(offset, alert_in(value)) for offset, value in records]

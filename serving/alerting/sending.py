@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streams.errors import ConfigurationError
+from streams.settings import from_environment
 
 if TYPE_CHECKING:
     import httpx
@@ -46,8 +46,7 @@ class Poster:
     def __init__(self, url: str, token: str | None = None) -> None:
         import httpx
 
-        self.name = server_of(url)
-        self._url = url
+        self.name, self._url = server_of(url), url
         headers = {"Content-Type": "application/json", "User-Agent": "kappa"}
         if token is not None:
             headers["Authorization"] = f"Bearer {_secret(token, self.name)}"
@@ -79,10 +78,13 @@ class Poster:
 
 def server_of(url: str) -> str:
     """Return ``http://host:port``; raises ConfigurationError where ``url`` can't be posted to."""
+    import httpx
+
     try:
+        httpx.URL(url)
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         parts, host, port = urlsplit(""), None, None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(
@@ -100,7 +102,7 @@ def server_of(url: str) -> str:
 
 def _secret(variable: str, name: str) -> str:
     """Return the variable's value; it appears in no message."""
-    value = os.environ.get(variable, "").strip()
+    value = (from_environment(variable) or "").strip()
     if not value or not value.isascii() or not value.isprintable():
         what = "holds no token" if value else "is not set"
         raise ConfigurationError(

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+import structlog
+
 from serving.alerting.declared import Policy
 from streams.wire import Alert, Severity
 
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From the least on."""
+
+_LOG = structlog.get_logger()
+_decode = msgspec.json.Decoder(Alert).decode
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,16 @@ class Alerts:
         """Return what stands that one of the policies is about, the oldest first."""
         chosen = tuple(policies)
         return [s for s in self.standing.values() if any(concerns(p, s.alert) for p in chosen)]
+
+
+def alert_in(value: bytes | None) -> Alert | None:
+    """Return the alert that a record holds; one that holds none is passed over, and told in the
+    program's log: it must not end whoever reads the topic."""
+    try:
+        return _decode(value or b"")
+    except msgspec.MsgspecError as bad:
+        _LOG.warning("a record of the alerts topic that is no alert", why=str(bad))
+        return None
 
 
 def concerns(policy: Policy, alert: Alert) -> bool:

@@ -9,6 +9,9 @@ from serving.alerting.declared import Webhook
 from serving.alerting.sending import Poster
 from streams.wire import Alert, Severity
 
+NAMED = 3
+"""At most so many other figures are named in the text."""
+
 
 class WebhookTarget:
     """Sends each record. Errors as :class:`serving.alerting.sending.Poster`."""
@@ -21,7 +24,7 @@ class WebhookTarget:
         self.name = f"webhook {self._poster.name}"
         self.severity: Severity = declared.severity
 
-    def send(self, alert: Alert) -> None:
+    def send(self, alert: Alert, _before: Alert | None = None, /) -> None:
         """Send a record. Errors as :meth:`serving.alerting.sending.Poster.post`."""
         body = webhook_body(self._pipeline, alert)
         self._poster.post(body, {"Idempotency-Key": alert.alert_id})
@@ -38,8 +41,12 @@ def webhook_body(pipeline: str, alert: Alert) -> dict[str, Any]:
     """Return what is sent: the record, and ``text`` in words, which chat services show."""
     state = "resolved" if alert.state == "resolved" else alert.severity
     action = "" if alert.action.startswith("none") else f"; {alert.action}"
+    others = [related.feature or related.group or related.metric for related in alert.related]
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    beside = f" (with {', '.join(others[:NAMED])}{more})" if others else ""
+    page = f" {alert.link}" if alert.link else ""
     return {
         "pipeline": pipeline,
-        "text": f"[{state}] {pipeline}: {alert.cause}{action}",
+        "text": f"[{state}] {pipeline}: {alert.cause}{beside}{action}{page}",
         "alert": alert,
     }

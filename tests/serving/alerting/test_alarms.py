@@ -133,6 +133,22 @@ def test_kinds_are_told_apart_and_harm_is_told_of_all() -> None:
     ]
 
 
+def test_a_confirmed_alert_about_answers_names_the_inputs_out_of_bounds_with_it() -> None:
+    alarms = Alarms(Alerting(), DAY)
+    told = []
+    for day in (7, 8):
+        figures = [figure("loss", 2, kind="performance", day=day), figure("calm", 0.5, day=day)]
+        figures += [figure(name, excess, day=day) for name, excess in (("a", 2), ("b", 3))]
+        told += alarms.close(figures, day * DAY).told
+
+    assert _texts(told) == [
+        "suspected loss",
+        "suspected b a",
+        "confirmed loss b a",
+        "confirmed b a",
+    ]
+
+
 def test_a_figure_without_bounds_neither_raises_nor_resolves() -> None:
     alarms = Alarms(Alerting(), DAY)
     for day in (7, 8):

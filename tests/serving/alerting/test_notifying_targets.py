@@ -8,7 +8,8 @@ import pytest
 from serving.alerting.alertmanager import AlertmanagerTarget
 from serving.alerting.declared import Alertmanager, Webhook
 from serving.alerting.sending import NotDelivered, Poster, Refused
-from serving.alerting.webhook import WebhookTarget
+from serving.alerting.webhook import WebhookTarget, webhook_body
+from streams.clock import ManualClock
 from streams.errors import ConfigurationError
 from streams.wire import Onset, Related
 from tests.serving.alerting.told_server import DAY_MS, an_alert, told_server
@@ -41,11 +42,21 @@ def test_a_webhook_gets_the_record_and_a_text_with_the_token_of_the_environment(
     assert "secret" not in target.name
 
 
+def test_the_text_names_what_moved_along_and_where_to_look() -> None:
+    related = tuple(Related("psi", name, 0.3) for name in "ghijk")
+    alert = an_alert(1, related=related, link="https://kappa.example.org/#alerts/k")
+
+    assert webhook_body("shop", alert)["text"] == (
+        "[warning] shop: PSI of f1 is 0.41 (with g, h, i and 2 more); retrain "
+        "https://kappa.example.org/#alerts/k"
+    )
+
+
 def test_alertmanager_gets_labels_annotations_and_times_so_that_the_alert_ends() -> None:
     onset = Onset(17_999 * DAY_MS)
     alert = an_alert(1, onset=onset, p_value=1e-9, effect=0.7, related=(Related("psi", "g", 0.3),))
     with told_server() as server:
-        target = AlertmanagerTarget(Alertmanager(f"{server.url}/"), "shop", lambda: NOW_MS)
+        target = AlertmanagerTarget(Alertmanager(f"{server.url}/"), "shop", ManualClock(NOW_MS))
         with closing(target):
             target.send(alert)
             target.beat([alert])
@@ -74,10 +85,10 @@ def test_alertmanager_gets_labels_annotations_and_times_so_that_the_alert_ends()
 
 def test_an_alert_whose_severity_changes_ends_under_the_old_labels() -> None:
     with told_server() as server:
-        target = AlertmanagerTarget(Alertmanager(server.url), "shop", lambda: NOW_MS)
+        target = AlertmanagerTarget(Alertmanager(server.url), "shop", ManualClock(NOW_MS))
         with closing(target):
             target.send(an_alert(1))
-            target.send(an_alert(1, alert_id="worse", severity="critical"))
+            target.send(an_alert(1, alert_id="worse", severity="critical"), an_alert(1))
     ended, firing = server.taken[1]
     assert (ended["labels"]["severity"], ended["endsAt"]) == ("warning", "2024-10-04T00:00:00.000Z")
     assert (firing["labels"]["severity"], firing["endsAt"] > ended["endsAt"]) == ("critical", True)
@@ -86,7 +97,7 @@ def test_an_alert_whose_severity_changes_ends_under_the_old_labels() -> None:
 def test_a_window_that_ends_ahead_of_the_clock_starts_before_it_ends() -> None:
     now_ms = 18_000 * DAY_MS  # a week before the window's end
     with told_server() as server:
-        target = AlertmanagerTarget(Alertmanager(server.url), "shop", lambda: now_ms)
+        target = AlertmanagerTarget(Alertmanager(server.url), "shop", ManualClock(now_ms))
         with closing(target):
             target.send(an_alert(1, "resolved"))
     ((over,),) = server.taken
@@ -137,6 +148,8 @@ def test_nobody_there_and_nobody_answering_are_told_without_the_address(
         ("ftp://host/x", "http://host:port"),
         ("/path/alone", "http://host:port"),
         ("http://host:port/x", "http://host:port"),
+        ("http://ho\tst/x", "http://host:port"),
+        ("http://" + "a" * 70 + ".xn--\u2603/x", "http://host:port"),
         ("https://me:hidden@host/x", "user name or password"),
     ],
 )
