@@ -23,8 +23,9 @@ from streams.wire import Alert, Severity
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
-NOWHERE = -1
-"""The offset of what is sent without a place in the log: nothing is committed for it."""
+NOWHERE = -2
+"""The offset of what is sent without a place in the log: nothing is committed for it. (-1 stands
+before an empty log's first record.)"""
 DEAD_AFTER_S = 60.0
 """A target that has taken nothing for so long, though there is something, is told as dead."""
 

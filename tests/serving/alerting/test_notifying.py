@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from serving.alerting.declared import Alerting, Alertmanager, Policy, Webhook
+from serving.alerting.holding import Holds
 from serving.alerting.notifying import NotifyWorker
 from serving.pipeline import Pipeline
 from streams.control import ControlFollower, ControlWriter, decode_model_events
-from streams.errors import ConfigurationError
+from streams.errors import BrokerError, ConfigurationError
 from streams.kafka_client import producer
 from streams.rollout import Rollout
 from streams.stream import EventStream
 from streams.topics import ensure_topics
-from streams.wire import Alert, ModelEvent, Pinned, Registered, StageChanged
+from streams.wire import Alert, ModelEvent, Registered, StageChanged
 from tests.serving.alerting.told_server import ToldServer, an_alert, told_server
 from tests.serving.monitored import DEFINITION, LABELS, Trip
 
@@ -157,6 +158,22 @@ def test_a_new_target_is_told_what_stands_and_not_what_is_over(
     assert ids(server) == ["a2-confirmed", "a3-confirmed"]
 
 
+def test_a_target_that_was_dead_from_the_first_alert_on_misses_nothing_by_a_restart(
+    bootstrap: str,
+) -> None:
+    with told_server() as dead:
+        dead.always = 503
+        log = AlertLog(bootstrap, Alerting(notify=(Webhook(dead.url),)))
+        with closing(log.worker()) as worker:
+            until(worker, lambda: worker.deliveries[0].position == 0)
+            log.tell(an_alert(1), an_alert(1, "resolved"))
+            until(worker, lambda: len(dead.bodies) > 1)
+        dead.always = None
+        with closing(log.worker()) as worker:
+            until(worker, lambda: len(dead.taken) == 2 and done(worker))
+    assert ids(dead) == ["a1-confirmed", "a1-resolved"]
+
+
 def test_a_record_that_is_refused_is_left_out_and_counted(
     bootstrap: str, server: ToldServer
 ) -> None:
@@ -186,6 +203,88 @@ def test_alertmanager_is_told_again_what_stands_also_after_a_restart(
         until(worker, lambda: any(standing(b) == ["f1", "f2"] for b in server.taken[before:]))
         log.tell(an_alert(1, "resolved"))
         until(worker, lambda: standing(server.taken[-1]) == ["f2"])
+
+
+def test_the_end_of_an_alert_reaches_whoever_was_told_of_it_and_nobody_else(
+    bootstrap: str, server: ToldServer
+) -> None:
+    """The last figure of an alert may be a mild one."""
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url, severity="critical"),)))
+    with closing(log.worker()) as worker:
+        log.tell(an_alert(1, severity="critical"), an_alert(2))
+        until(worker, lambda: len(server.taken) == 1 and done(worker))
+    with closing(log.worker()) as worker:  # it knows by the log of what it told
+        log.tell(an_alert(1, "resolved"), an_alert(2, "resolved"), an_alert(3, severity="critical"))
+        until(worker, lambda: len(server.taken) == 3 and done(worker))
+    assert ids(server) == ["a1-confirmed", "a1-resolved", "a3-confirmed"]
+
+
+def test_alertmanager_is_told_the_end_under_the_labels_it_knows_also_after_a_restart(
+    bootstrap: str, server: ToldServer
+) -> None:
+    log = AlertLog(bootstrap, Alerting(notify=(Alertmanager(server.url),)))
+    with closing(log.worker()) as worker:
+        log.tell(an_alert(1))
+        until(worker, lambda: len(server.taken) == 1 and done(worker))
+    log.tell(an_alert(2, "resolved", key=an_alert(1).key))  # another figure was the last
+    with closing(log.worker()) as worker:
+        until(worker, lambda: len(server.taken) == 2 and done(worker))
+    (first,), (ended, last) = server.taken
+    assert ended["labels"] == first["labels"] != last["labels"]
+    assert ended["endsAt"] == last["endsAt"] < first["endsAt"]
+
+
+def test_a_crash_before_the_commit_sends_the_record_again_under_the_same_idempotency_key(
+    bootstrap: str, server: ToldServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url),)))
+
+    def die(*_: object) -> None:
+        raise BrokerError("gone")
+
+    with monkeypatch.context() as broken, closing(log.worker()) as worker:
+        broken.setattr("streams.group_offsets.GroupOffsets.commit", die)
+        log.tell(an_alert(1), an_alert(2))
+        with pytest.raises(BrokerError, match="gone"):
+            until(worker, lambda: False)
+    with closing(log.worker()) as worker:
+        until(worker, lambda: len(server.taken) == 3 and done(worker))
+    assert ids(server) == ["a1-confirmed", "a1-confirmed", "a2-confirmed"]
+    assert [h["Idempotency-Key"] for h in server.headers] == ids(server)
+
+
+def test_a_target_that_fails_as_nobody_foresaw_ends_the_process_and_loses_nothing(
+    bootstrap: str, server: ToldServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url),)))
+
+    def fail(*_: object) -> None:
+        raise LookupError("a defect")
+
+    with monkeypatch.context() as broken, closing(log.worker()) as worker:
+        broken.setattr("serving.alerting.webhook.WebhookTarget.send", fail)
+        log.tell(an_alert(1))
+        with pytest.raises(LookupError, match="a defect"):
+            until(worker, lambda: False)
+    with closing(log.worker()) as worker:
+        until(worker, lambda: len(server.taken) == 1 and done(worker))
+
+
+def test_a_record_that_is_no_alert_is_passed_over(bootstrap: str, server: ToldServer) -> None:
+    log = AlertLog(
+        bootstrap,
+        Alerting(notify=(Webhook(server.url),), policies=(Policy("hold rollout"),)),
+    )
+    client = producer(bootstrap, linger_ms=0)
+    client.produce(log.pipeline.topics.alerts, b"{no alert", b"k", 0)
+    assert client.flush(30) == 0
+    log.tell(an_alert(1))
+    holds = Holds(bootstrap, log.pipeline.topics.alerts, log.pipeline.alerting.policies)
+    with closing(log.worker()) as worker, closing(holds):
+        until(worker, lambda: len(server.taken) == 1 and done(worker))
+        held = holds.now()
+    assert held is not None
+    assert held.alert_id == "a1-confirmed"
 
 
 def test_a_token_that_is_not_there_ends_the_start(
@@ -227,7 +326,7 @@ def settle(worker: NotifyWorker, log: AlertLog, *alerts: Alert) -> None:
 def test_an_alert_about_the_live_version_rolls_it_back_with_its_figures(bootstrap: str) -> None:
     log = live_twice(bootstrap)
     with closing(log.worker()) as worker:
-        settle(worker, log, worse(1, "suspected"))
+        settle(worker, log, worse(1, "suspected"), an_alert(2), worse(3, severity="info"))
         assert log.by_alert() == []
         settle(worker, log, worse(1))
     (change,) = log.by_alert()
@@ -249,35 +348,6 @@ def test_an_alert_rolls_back_once_while_it_stands_whoever_restarts_and_promotes(
         assert log.rollout().live == 2
         settle(worker, log, worse(1, "resolved"), worse(1, alert_id="anew"))
     assert [c.version for c in log.by_alert()] == [2, 2]
-
-
-@pytest.mark.parametrize(
-    ("alert", "before"),
-    [
-        (an_alert(1), ()),  # of another kind
-        (worse(1, severity="info"), ()),
-        (worse(1, model_version=1), ()),  # of a version that is not live any more
-        (worse(1), (Pinned(1, 2, "mine", change=3),)),
-    ],
-    ids=["kind", "severity", "version", "pinned"],
-)
-def test_what_does_not_concern_the_live_version_changes_nothing(
-    alert: Alert, before: tuple[ModelEvent, ...], bootstrap: str
-) -> None:
-    log = live_twice(bootstrap)
-    log.append(*before)
-    with closing(log.worker()) as worker:
-        settle(worker, log, alert)
-    assert log.by_alert() == []
-    assert log.rollout().live == 2
-
-
-def test_the_first_version_is_not_rolled_back_to_the_prior(bootstrap: str) -> None:
-    log = AlertLog(bootstrap, ROLL_BACK)
-    log.append(Registered(2, "c", "", "", {}, {}, None), StageChanged(2, "live", "", change=1))
-    with closing(log.worker()) as worker:
-        settle(worker, log, worse(1))
-    assert log.by_alert() == []
 
 
 def test_an_alert_confirmed_while_nobody_worked_rolls_back_unless_it_is_over(
