@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from serving.concept.detector import Floats
 from serving.concept.detectors import detector_named
 from serving.concept.dispersion import LossDispersion
-from serving.concept.history import Ints, LossHistory
+from serving.concept.history import Ints, LossHistory, Sums, less, sums_of
 
 START_RATE = 1e-6
-Sums = tuple[int, float, float]
-"""How many losses, their sum, the sum of their squares."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Moments:
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change that stands: since when, and what was before it."""
+    """A change that stands: since when, what was before it, and how often there is an alarm as sure
+    as that without a change, in a closing as the one that found it."""
 
     time_ms: int
     partition: int
@@ -45,6 +44,7 @@ class Change(msgspec.Struct, frozen=True):
     n: int
     mean: float
     variance: float
+    chance: float
 
     @property
     def before(self) -> Moments:
@@ -59,8 +59,9 @@ class Taken:
     ``change`` is one that stands, and ``begun`` whether it was found now. ``recent`` are the
     losses of the newest window; where a change stands those of them since it, and ``fresh`` those
     that came after the alarm, so that they had no part in it. ``before``
-    is what they are compared with. ``chance``: how often there is an alarm as sure as that without
-    a change, in such a closing. ``dispersion`` is the factor that was allowed for.
+    is what they are compared with. ``chance``: how often there is evidence as sure as that without
+    a change, in such a closing; of a change that stands, in the one that found it. ``dispersion``
+    is the factor that was allowed for.
     """
 
     change: Change | None
@@ -85,13 +86,15 @@ class LossCourse:
     def __init__(self, detector: str, level: float, minimum: int, closings: int) -> None:
         self._name, self._level, self._minimum = detector, level, minimum
         self._closings = closings
+        self._dispersion = LossDispersion()
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew: another version is live."""
+        """Begin anew: another version is live. How alike losses are that come one after the other
+        is the world's doing, and stays known."""
         self._detector = detector_named(self._name, START_RATE)
         self._history = LossHistory()
-        self._dispersion = LossDispersion()
+        self._dispersion.part()
         self.change: Change | None = None
         self._until_alarm: Sums = (0, 0.0, 0.0)
         self._after: list[Sums] = []
@@ -104,10 +107,12 @@ class LossCourse:
     def take(self, losses: Floats, places: Ints) -> Taken | None:
         """Take a closing's losses (n,) in their order, and (n, 3) the times of their events and
         partition and offset of their labels. Returns None where there is nothing to compare."""
-        if not len(losses):
-            return None
-        factor, before = self._dispersion.factor, Moments.of(self._history.totals)
-        self._detector.rate = min(0.01, self._level / len(losses))
+        first = not self._dispersion.known
+        if first:  # there is no other measure yet than the losses themselves
+            self._dispersion.add(losses)
+        factor = self._dispersion.factor
+        before = Moments.of(self._history.since(self._history.n - self._detector.span))
+        self._detector.rate = min(0.01, self._level / max(1, len(losses)))
         stood, chance, begin = self.change is not None, 1.0, 0
         while begin < len(losses):
             index = self._detector.update(losses[begin:], factor)
@@ -118,30 +123,35 @@ class LossCourse:
             if index is None:
                 break
             if self.change is None and self._history.n >= self._minimum:
-                self._stand(losses[begin:])
+                self._stand(losses[begin:], chance)
             self._history.clear()
-        self._dispersion.add(losses)
+        if not first:
+            self._dispersion.add(losses)
         if stood or self.change is None:
             self._after = [*self._after, sums_of(losses)][-self._closings :]
         if self.change is None:
             recent = Moments.of(*self._after)
-            enough = before.n >= self._minimum
-            return Taken(None, False, recent, recent, before, chance, factor) if enough else None
+            if before.n < self._minimum or not recent.n:
+                return None
+            return Taken(None, False, recent, recent, before, chance, factor)
         fresh = Moments.of(*self._after)
         whole = len(self._after) < self._closings
         recent = Moments.of(self._until_alarm, *self._after) if whole else fresh
-        before = self.change.before
-        return Taken(self.change, not stood, recent, fresh, before, chance, factor)
+        if not recent.n:  # no label in a whole window
+            return None
+        change = self.change
+        return Taken(change, not stood, recent, fresh, change.before, change.chance, factor)
 
-    def _stand(self, rest: Floats) -> None:
+    def _stand(self, rest: Floats, chance: float) -> None:
         """An alarm: note where the change began and what was before; ``rest`` came after it."""
-        found = self._history.place(self._history.n - self._detector.onset)
+        n, span = self._history.n, self._detector.span
+        found = self._history.place(n - self._detector.onset, n - span)
         before = Moments.of(found.before)
         self.change = Change(
-            found.time_ms, found.partition, found.offset, before.n, before.mean, before.variance
-        )
-        until, (n, total, squares) = self._history.totals, found.before
-        self._until_alarm = (until[0] - n, until[1] - total, until[2] - squares)
+            found.time_ms, found.partition, found.offset,
+            before.n, before.mean, before.variance, chance,
+        )  # fmt: skip
+        self._until_alarm = less(self._history.since(n - span), found.before)
         self._after = [sums_of(rest)]
 
     def settle(self) -> None:
@@ -172,11 +182,6 @@ class LossCourse:
         self.change = msgspec.convert(content["change"], Change | None)
         self._until_alarm = msgspec.convert(content["until_alarm"], Sums)
         self._after = msgspec.convert(content["after"], list[Sums])
-
-
-def sums_of(losses: Floats) -> Sums:
-    """Return the sums of losses (n,)."""
-    return len(losses), float(losses.sum()), float((losses**2).sum())
 
 
 def _of(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

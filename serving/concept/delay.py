@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.monitoring.cells import cells_of
 from serving.monitoring.windows import StepSums, step_starts
 from serving.performance.packing import pack, unpack
 
@@ -41,7 +42,7 @@ class LabelDelay:
 
     def __init__(self, step_ms: int, window_ms: int) -> None:
         self._step_ms, self._window_ms = step_ms, window_ms
-        self._sums = StepSums(step_ms)
+        self._sums, self._coming = StepSums(step_ms), StepSums(step_ms)
         self._shares: list[float] = []
 
     def add_answers(self, event_times_ms: Ints) -> None:
@@ -52,12 +53,27 @@ class LabelDelay:
         """Take predictions whose labels have come."""
         if not len(event_times_ms):
             return
-        self._sums.add("labelled", event_times_ms, np.ones((len(event_times_ms), 1), np.int64))
-        cells = delay_cells(label_times_ms - event_times_ms)
-        starts, inverse = np.unique(step_starts(label_times_ms, self._step_ms), return_inverse=True)
-        for i, start in enumerate(starts.tolist()):
-            counts = np.bincount(cells[inverse == i], minlength=CELLS)
-            self._sums.add_total("delay", start, counts.astype(np.int64))
+        came = step_starts(label_times_ms, self._step_ms)
+        events = step_starts(event_times_ms, self._step_ms)
+        numbers, first = cells_of([came, events])
+        counts = np.bincount(numbers)
+        for row, count in zip(first.tolist(), counts.tolist(), strict=True):
+            self._coming.add_total(f"{came[row]}", int(events[row]), np.array([count]))
+        numbers, first = cells_of([came])
+        places = numbers * CELLS + delay_cells(label_times_ms - event_times_ms)
+        totals = np.bincount(places, minlength=len(first) * CELLS).reshape(-1, CELLS)
+        for row, total in zip(first.tolist(), totals, strict=True):
+            self._sums.add_total("delay", int(came[row]), total)
+
+    def settle(self, end_ms: int) -> None:
+        """Count the labels that came before ``end_ms``; what was read ahead waits."""
+        coming = StepSums(self._step_ms)
+        for came, event, total in self._coming.items():
+            if int(came) < end_ms:
+                self._sums.add_total("labelled", event, total)
+            else:
+                coming.add_total(came, event, total)
+        self._coming = coming
 
     def delays(self, end_ms: int) -> tuple[Ints, Ints]:
         """Return the counts (CELLS,) of the window that ends, and of the ones before it."""
@@ -69,7 +85,8 @@ class LabelDelay:
 
     def unlabelled(self, end_ms: int, usual_s: float) -> tuple[float, int, float | None] | None:
         """Return the share of predictions without a label, of a window of events that are older
-        than ``usual_s``; their number; and the usual share, None in the beginning.
+        than ``usual_s``; their number; and the usual share, None in the beginning. The share is
+        remembered, so it is to be asked for once per closing, after :meth:`settle`.
 
         None where there were none.
         """
@@ -94,9 +111,12 @@ class LabelDelay:
     def snapshot(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
         """Return (JSON, arrays)."""
         keys, arrays = pack(self._sums, "delay")
-        return {"sums": keys, "shares": self._shares}, arrays
+        coming, of_coming = pack(self._coming, "coming")
+        content = {"sums": keys, "coming": coming, "shares": self._shares}
+        return content, arrays | of_coming
 
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`snapshot` returned."""
         self._sums = unpack(self._step_ms, content["sums"], arrays, "delay")
+        self._coming = unpack(self._step_ms, content["coming"], arrays, "coming")
         self._shares = [float(x) for x in content["shares"]]

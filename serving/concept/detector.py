@@ -25,6 +25,12 @@ class Detector(Protocol):
     """Of the last alarm: how many values, the alarm's included, came since the change."""
 
     @property
+    def span(self) -> int:
+        """How many values, up to the newest one taken or the alarm, it looked at: those from before
+        a fall are not among them, nor what it has no room for."""
+        ...
+
+    @property
     def chance(self) -> float:
         """Per value, how often a stream without a change gives evidence as large as the largest
         of the last update; :attr:`rate` or less at an alarm."""

@@ -43,6 +43,17 @@ class LossDispersion:
         if variance > 0:
             self._blocks.append([_block_factor(losses, each, variance) for each in LENGTHS])
 
+    def part(self) -> None:
+        """The losses that follow are another model's: to them the step from those before says
+        nothing of how days differ."""
+        if self._closings and self._closings[-1][0]:
+            self._closings.append([0.0, 0.0, 0.0])
+
+    @property
+    def known(self) -> bool:
+        """Whether any losses were taken."""
+        return bool(self._closings)
+
     @property
     def factor(self) -> float:
         """φ: the largest over the lengths of the median over closings; and of the differences from
@@ -56,9 +67,11 @@ class LossDispersion:
                 if 2 * len(known) > len(table):
                     found = max(found, float(np.median(known)))
         n, mean, variance = np.array(self._closings).reshape(-1, 3).T
-        if len(n) > DIFFERENCES:
-            expected = variance[1:] / n[1:] + variance[:-1] / n[:-1]
-            squares = np.diff(mean) ** 2 / np.maximum(expected, 1e-300)
+        next_to = (n[1:] > 0) & (n[:-1] > 0)
+        if int(next_to.sum()) >= DIFFERENCES:
+            errors = variance / np.maximum(n, 1.0)
+            expected = (errors[1:] + errors[:-1])[next_to]
+            squares = np.diff(mean)[next_to] ** 2 / np.maximum(expected, 1e-300)
             found = max(found, float(np.quantile(squares, UPPER)) / CHI_SQUARED_UPPER)
         return found
 

@@ -13,12 +13,20 @@ from serving.alerting.finding import LABELS, Finding
 from serving.concept.calibration import calibration_shift, estimated_loss
 from serving.concept.course import Moments, Taken
 from serving.concept.delay import LabelDelay, delay_quantile
+from serving.concept.names import (
+    CALIBRATION_SHIFT,
+    ESTIMATED_LOG_LOSS,
+    LABEL_DELAY_MEDIAN,
+    LABEL_DELAY_P90,
+    LABEL_OVERDUE,
+    LOG_LOSS_CHANGE,
+)
 from serving.monitoring.judging import LiveModel
 from serving.spec import ConceptDrift
 from streams.wire import Metric, Onset, ShiftedBin, Window
 from training.networks.tasks import Binary, MultiClass, Task
 
-CALIBRATION_SHIFT = 0.05
+MATTERING_SHIFT = 0.05
 """From here on a calibration shift matters."""
 FEWEST = 30
 """Losses that came after an alarm are a test of their own from so many on."""
@@ -58,7 +66,7 @@ def change_finding(
     return Finding(
         kind="concept_drift",
         metric=Metric(
-            "log_loss_change", None, recent, threshold, taken.recent.n, window, version,
+            LOG_LOSS_CHANGE, None, recent, threshold, taken.recent.n, window, version,
             effect=recent - before, by="label",
         ),
         excess=excess,
@@ -99,7 +107,7 @@ def calibration_findings(
     shift = calibration_shift(counts, sums[:, 0], sums[:, 1], validation, dispersion)
     if shift is None:
         return
-    excess = shift.value / CALIBRATION_SHIFT
+    excess = shift.value / MATTERING_SHIFT
     worst = sorted(shift.groups, key=lambda group: -group.n * abs(group.observed - group.expected))
     bins = tuple(
         ShiftedBin(f"{group.low:.3g} to {group.high:.3g}", group.expected, group.observed)
@@ -113,7 +121,7 @@ def calibration_findings(
     yield Finding(
         kind="concept_drift",
         metric=Metric(
-            "calibration_shift", None, shift.value, CALIBRATION_SHIFT, shift.n, window, version,
+            CALIBRATION_SHIFT, None, shift.value, MATTERING_SHIFT, shift.n, window, version,
             effect=shift.value, by="label",
         ),
         excess=excess,
@@ -155,7 +163,7 @@ def estimate_findings(
     yield Finding(
         kind="performance",
         metric=Metric(
-            "estimated_log_loss", None, estimate.value, threshold, estimate.n, window, live.version,
+            ESTIMATED_LOG_LOSS, None, estimate.value, threshold, estimate.n, window, live.version,
             effect=effect, low=estimate.value - half, high=estimate.value + half,
         ),
         excess=excess,
@@ -187,11 +195,11 @@ def delay_findings(
                 )
         yield Finding(
             "health",
-            Metric("label_delay_median_s", None, median, threshold, n, window, version, by="label"),
+            Metric(LABEL_DELAY_MEDIAN, None, median, threshold, n, window, version, by="label"),
             excess=excess,
             cause=cause,
         )
-        tail = Metric("label_delay_p90_s", None, p90, None, n, window, version, by="label")
+        tail = Metric(LABEL_DELAY_P90, None, p90, None, n, window, version, by="label")
         yield Finding("health", tail)
     if int(past.sum()) < USUAL:
         return
@@ -209,5 +217,5 @@ def delay_findings(
                 f"{share:.0%} of {answers:,} predictions older than {late_s:,.0f} s, by which "
                 f"nine of ten labels used to be there, have none; usual is {usual_share:.0%}"
             )
-    metric = Metric("label_overdue_share", None, share, threshold, answers, window, version)
+    metric = Metric(LABEL_OVERDUE, None, share, threshold, answers, window, version)
     yield Finding("health", metric, excess=excess, cause=cause)

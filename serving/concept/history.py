@@ -13,19 +13,32 @@ from serving.concept.detector import Floats
 
 Ints = NDArray[np.int64]
 
+Sums = tuple[int, float, float]
+"""How many losses, their sum, the sum of their squares."""
+
 STRIDE = 32
 MOST = 32_768
 
 
 @dataclass(frozen=True)
 class Place:
-    """The record of the ``index``-th loss: the event's time, and partition and offset of its label;
-    and of all losses before it the number, the sum, and the sum of squares."""
+    """The record of a loss: the event's time, and partition and offset of its label; and the sums
+    of losses before it."""
 
     time_ms: int
     partition: int
     offset: int
-    before: tuple[int, float, float]
+    before: Sums
+
+
+def sums_of(losses: Floats) -> Sums:
+    """Return the sums of losses (n,)."""
+    return len(losses), float(losses.sum()), float((losses**2).sum())
+
+
+def less(whole: Sums, part: Sums) -> Sums:
+    """Return what is left of sums without a part of them."""
+    return whole[0] - part[0], whole[1] - part[1], whole[2] - part[2]
 
 
 class LossHistory:
@@ -56,17 +69,26 @@ class LossHistory:
         self.n += len(losses)
         self._sum, self._squares = (float(x) for x in sums[-1])
 
-    @property
-    def totals(self) -> tuple[int, float, float]:
-        """How many losses, their sum and the sum of their squares."""
-        return self.n, self._sum, self._squares
+    def since(self, index: int) -> Sums:
+        """Return the sums of the losses from the first kept place at or after ``index`` on."""
+        return less((self.n, self._sum, self._squares), self._before(self._first(index)))
 
-    def place(self, index: int) -> Place:
-        """Return the last kept place that is not after the ``index``-th loss."""
+    def place(self, index: int, since: int = 0) -> Place:
+        """Return the last kept place that is not after the ``index``-th loss, and the sums of the
+        losses before it, those before the ``since``-th left out."""
         at = max(0, int(np.searchsorted(self._whole[:, 0], index, side="right")) - 1)
-        n, time, partition, offset = (int(x) for x in self._whole[at])
-        total, squares = (float(x) for x in self._sums[at])
-        return Place(time, partition, offset, (n, total, squares))
+        begin = min(at, self._first(since))
+        time, partition, offset = (int(x) for x in self._whole[at, 1:])
+        return Place(time, partition, offset, less(self._before(at), self._before(begin)))
+
+    def _first(self, index: int) -> int:
+        return int(np.searchsorted(self._whole[:, 0], index, side="left"))
+
+    def _before(self, at: int) -> Sums:
+        """Return the sums of all losses before a kept place; of the one after the last, of all."""
+        if at == len(self._whole):
+            return self.n, self._sum, self._squares
+        return int(self._whole[at, 0]), float(self._sums[at, 0]), float(self._sums[at, 1])
 
     def _thin(self) -> None:
         kept = self._whole[:, 0] % self._stride == 0

@@ -41,6 +41,7 @@ class _Replayed:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self.onset = 0
+        self.span = 0
         self.chance = 1.0
         self._aim = rate
         self._begin()
@@ -66,9 +67,10 @@ class _Replayed:
                 self._take_over(self._kept[MEMORY // 2 :])
             self._kept.append(value)
             if self._feed(value):
-                self.chance = self.rate
+                self.chance, self.span = self.rate, len(self._kept)
                 self._begin()
                 return index
+        self.span = len(self._kept)
         return None
 
     def _aim_at(self, rate: float) -> None:
@@ -86,14 +88,15 @@ class _Replayed:
 
     def snapshot(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
         """Return (JSON, arrays)."""
-        content = {"aim": self._aim, "onset": self.onset, "chance": self.chance}
+        content = {"aim": self._aim, "onset": self.onset, "span": self.span, "chance": self.chance}
         return content, {"kept": np.array(self._kept, np.float64)}
 
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`snapshot` returned."""
         self._aim = float(content["aim"])
         self._take_over(np.asarray(arrays["kept"], np.float64).tolist())
-        self.onset, self.chance = int(content["onset"]), float(content["chance"])
+        self.onset, self.span = int(content["onset"]), int(content["span"])
+        self.chance = float(content["chance"])
 
 
 class Adwin(_Replayed):

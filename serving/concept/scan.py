@@ -60,6 +60,7 @@ class Scan:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self.onset = 0
+        self.span = 0
         self._largest = 0.0
         self._reset()
 
@@ -78,6 +79,7 @@ class Scan:
             )
         )  # fmt: skip
         self._largest = float(found[0])
+        self.span = int((self._held << np.arange(LEVELS)).sum())
         if index < 0:
             return None
         self.onset = int(found[1])
@@ -91,7 +93,7 @@ class Scan:
 
     def snapshot(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
         """Return (JSON, arrays)."""
-        return {"onset": self.onset, "largest": self._largest}, {
+        return {"onset": self.onset, "span": self.span, "largest": self._largest}, {
             "sums": self._sums.copy(),
             "held": self._held.copy(),
             "seen": self._seen.copy(),
@@ -99,7 +101,7 @@ class Scan:
 
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`snapshot` returned."""
-        self.onset = int(content["onset"])
+        self.onset, self.span = int(content["onset"]), int(content["span"])
         self._largest = float(content["largest"])
         self._sums = np.array(arrays["sums"], np.float64)
         self._held = np.array(arrays["held"], np.int64)

@@ -110,6 +110,7 @@ class ConceptWatch(Watch):
             *self._calibrated(live, window),
             *self._estimated(live, window),
         ]
+        self._delay.settle(end_ms)
         if self._monitor.label_delay is not None:
             found += delay_findings(self._delay, self._monitor, window, live.version)
         self._delay.forget(end_ms)

@@ -108,10 +108,27 @@ def test_the_rate_asked_for_moves_the_alarm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_was_before_a_fall_is_not_looked_at(name: str) -> None:
+    detector = detector_named(name, RATE)
+    assert detector.update(_errors([(5_000, 0.5), (5_000, 0.1)])) is None
+    assert detector.update(_errors([(2_000, 0.4)], seed=1)) is not None
+    looked = detector.span - detector.onset  # at values from before the rise
+    # Page-Hinkley forgets nothing: its sum just has farther to rise.
+    assert looked == pytest.approx(10_000 if name == "page_hinkley" else 5_000, rel=0.05)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_the_scan_keeps_the_rate_it_was_asked_for(stream: str) -> None:
+    values = STREAMS[stream]([(400_000, 0.2)], 7)
+    found = len(alarms(detector_named("scan", 1e-4), values))
+    assert 5 <= found <= 40  # at most 40 are allowed, and one that never alarms is no use
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_values_that_come_in_clumps_need_more_evidence(name: str) -> None:
     values = np.repeat(_errors([(1_500, 0.2)], seed=4), 40)
-    assert alarms(detector_named(name, 1e-4), values)  # each error forty times: far from chance
-    assert detector_named(name, 1e-4).update(values, dispersion=40.0) is None
+    assert alarms(detector_named(name, RATE), values)  # each error forty times: far from chance
+    assert detector_named(name, RATE).update(values, dispersion=40.0) is None
 
 
 def test_the_scan_needs_two_errors_after_none_and_says_how_sure_it_is() -> None:
@@ -123,9 +140,19 @@ def test_the_scan_needs_two_errors_after_none_and_says_how_sure_it_is() -> None:
     assert detector.chance < RATE
 
 
-def test_a_constant_is_no_evidence() -> None:
-    for name in NAMES:
-        assert detector_named(name, RATE).update(np.full(2_000, 0.25)) is None
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+def test_a_constant_is_no_evidence(name: str, value: float) -> None:
+    assert detector_named(name, RATE).update(np.full(2_000, value)) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_new_changes_nothing(name: str) -> None:
+    detector = detector_named(name, RATE)
+    assert detector.update(_errors([(500, 0.2)])) is None
+    span = detector.span
+    assert detector.update(np.empty(0)) is None
+    assert (detector.span, detector.chance) == (span, 1.0)
 
 
 def test_an_unknown_name_is_refused() -> None:

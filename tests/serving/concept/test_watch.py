@@ -8,9 +8,12 @@ import pytest
 from serving.alerting.finding import Finding
 from serving.concept.watch import ConceptWatch
 from serving.monitoring.judging import LiveModel
+from serving.monitoring.matching import Matches
+from serving.monitoring.watch import Answered
 from serving.spec import ConceptDrift
 from tests.serving.concept.made_days import (
     DAY,
+    DECLARED,
     HOUR,
     Days,
     feed,
@@ -18,6 +21,7 @@ from tests.serving.concept.made_days import (
     made_days,
     watch,
 )
+from training.networks.tasks import MultiClass, Regression, Task
 
 LIVE = live_model()
 Value = TypeVar("Value")
@@ -165,3 +169,118 @@ def test_a_snapshot_goes_on_the_same(detector: str) -> None:
 def test_a_small_change_is_seen_and_does_not_matter() -> None:
     told = _run(watch(), made_days(30, change=20, up=0.03), 0, 30)
     assert all((day["log_loss_change"].excess or 0) < 1 for day in told[1:])
+
+
+def test_what_was_read_ahead_changes_nothing() -> None:
+    given = made_days(16, change=12)
+    one, ahead = watch(), watch()
+    for day in range(16):
+        feed(one, given, day)
+        if day == 0:
+            feed(ahead, given, 0)
+        if day < 15:
+            feed(ahead, given, day + 1)
+        assert ahead.close(LIVE, (day + 1) * DAY) == one.close(LIVE, (day + 1) * DAY)
+
+
+def test_without_validation_the_losses_are_watched_all_the_same() -> None:
+    told = _run(watch(), made_days(14, change=12), 0, 14, LiveModel(1))
+    assert told[12]["log_loss_change"].onset is not None
+    assert "calibration_shift" not in told[13]
+    estimate = told[13]["estimated_log_loss"]
+    assert (estimate.excess, estimate.chance, estimate.metric.threshold) == (None, None, None)
+    assert estimate.metric.value == pytest.approx(LIVE.validation["log_loss"], rel=0.05)
+
+
+def test_answers_without_a_number_are_left_out() -> None:
+    given = made_days(14, change=12)
+    holes = replace(given, scores=np.where(np.arange(len(given.scores)) % 10, given.scores, np.nan))
+    told = _run(watch(), holes, 0, 14)
+    for name in ("log_loss_change", "calibration_shift", "estimated_log_loss"):
+        assert told[13][name].metric.n <= 2_700
+        assert np.isfinite(told[13][name].metric.value)
+
+
+def test_the_losses_of_another_version_are_not_the_live_ones() -> None:
+    given = made_days(14, change=12)
+    canary = made_days(14, change=6, seed=3, version=2)  # bad from day 6 on, and never live
+    alone, beside = watch(), watch()
+    for day in range(14):
+        feed(alone, given, day)
+        feed(beside, given, day)
+        feed(beside, canary, day)
+        end = (day + 1) * DAY
+        found = {f.metric.metric: f for f in beside.close(LIVE, end)}
+        for each in alone.close(LIVE, end):
+            if each.kind == "concept_drift":
+                assert found[each.metric.metric] == each
+
+
+def test_a_version_that_goes_live_is_told_of_from_its_first_labels_on() -> None:
+    given = made_days(20)
+    versions = np.where(given.events_ms >= 10 * DAY + 12 * HOUR, 2, 1)
+    to, told = watch(), []
+    for day in range(20):
+        feed(to, replace(given, versions=versions), day)
+        live = LIVE if day < 10 else live_model(2)  # in the middle of a window
+        told.append({f.metric.metric: f for f in to.close(live, (day + 1) * DAY)})
+    assert "calibration_shift" not in told[10] or told[10]["calibration_shift"].metric.n < 600
+    assert told[11]["calibration_shift"].metric.n < 1_600
+    assert told[12]["log_loss_change"].metric.model_version == 2
+    assert all(day["log_loss_change"].onset is None for day in told[12:])
+    assert told[-1]["calibration_shift"].metric.n == pytest.approx(3_000, rel=0.1)
+
+
+def test_a_window_that_is_a_step_long() -> None:
+    told = _run(watch(ConceptDrift(window="1d")), made_days(16, change=12), 0, 16)
+    assert told[12]["log_loss_change"].onset is not None
+    assert told[14]["log_loss_change"].metric.n == pytest.approx(1_000, rel=0.1)
+    assert told[14]["calibration_shift"].metric.n == pytest.approx(1_000, rel=0.1)
+
+
+def test_figures_without_a_change_are_as_rarely_sure_as_they_say() -> None:
+    chances: dict[str, list[float]] = {}
+    for seed in range(12):
+        told = _run(watch(ConceptDrift(window="1d")), made_days(24, seed=200 + seed), 0, 24)
+        for day in told[2:]:
+            for name, each in day.items():
+                if each.chance is not None:
+                    chances.setdefault(name, []).append(each.chance)
+    assert set(chances) == {"log_loss_change", "calibration_shift", "estimated_log_loss"}
+    for name, found in chances.items():
+        assert len(found) > 200, name
+        share = float(np.mean(np.array(found) < 0.05))
+        assert share < 0.09, name
+
+
+@pytest.mark.parametrize("task", [Regression(), MultiClass(("a", "b", "c"))])
+def test_models_of_other_tasks_are_watched(task: Task) -> None:
+    rng = np.random.default_rng(8)
+    to = ConceptWatch(DECLARED, task, DAY, level=0.01)
+    told, n = [], 1_000
+    for day in range(14):
+        worse = day >= 11
+        if isinstance(task, MultiClass):
+            scores = rng.dirichlet((6, 2, 2), n)
+            below = rng.random(n)[:, None] > scores.cumsum(axis=1)
+            labels = np.minimum(below.sum(axis=1), 2).astype(np.float64)
+            labels = np.where(worse & (rng.random(n) < 0.4), (labels + 1) % 3, labels)
+        else:
+            scores = np.stack([rng.normal(size=n), np.full(n, 2.0)], axis=1)
+            labels = scores[:, 0] + rng.normal(0, 4.0 if worse else 2.0, n)
+        events = day * DAY + np.arange(n) * 60_000
+        versions, offsets = np.ones(n, np.int64), day * n + np.arange(n)
+        to.add_answers(Answered(scores, versions, events))
+        to.add_matches(
+            Matches(scores, labels, events + HOUR, versions, np.zeros((n, 0), np.int64), events,
+                    np.zeros(n, np.int64), offsets)
+        )  # fmt: skip
+        validation = {"log_loss": 0.86}
+        live = LiveModel(1, {}, validation)
+        told.append({f.metric.metric: f for f in to.close(live, (day + 1) * DAY)})
+    assert told[10]["log_loss_change"].onset is None
+    found = told[12]["log_loss_change"]
+    assert _there(found.excess) > 1
+    onset = _there(found.onset)
+    assert onset.time_ms == pytest.approx(11 * DAY, abs=2 * HOUR)
+    assert ("estimated_log_loss" in told[12]) == isinstance(task, MultiClass)
