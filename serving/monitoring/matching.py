@@ -29,7 +29,8 @@ class Matches:
     """n events whose answer and label are both known, in no particular order.
 
     ``scores`` (n,), or (n, width) where an answer is several numbers. ``label_times_ms`` (n,) is
-    when the label arrived; ``groups`` (n, G) are the codes given with the events, in the declared
+    when the label arrived, or its event's time where a label comes before its event: whoever has
+    read all records before some time knows exactly the matches before it. ``groups`` (n, G) are the codes given with the events, in the declared
     order of groups. ``event_times_ms`` (n,) are those of the events; ``partitions`` and ``offsets``
     (n,) say where the label stands in the labels topic, which with a time orders matches the same
     in every run.
@@ -145,7 +146,7 @@ class Matcher:
         return Matches(
             columns["score"][done],
             columns["label"][done].astype(np.float64),
-            columns["label_time"][done],
+            np.maximum(columns["label_time"][done], columns["event_time"][done]),
             columns["version"][done].astype(np.int64),
             columns["groups"][done].astype(np.int64),
             columns["event_time"][done],

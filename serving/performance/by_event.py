@@ -34,10 +34,9 @@ class ByEvent:
 
     def add(self, key: str, arrived_ms: int, happened_ms: int, total: Ints) -> None:
         """Add a vector that arrived in the step that begins at ``arrived_ms``."""
-        from_ms = max(arrived_ms, happened_ms)  # a label may come before its event
-        waiting = self._waiting.get(from_ms)
+        waiting = self._waiting.get(arrived_ms)
         if waiting is None:
-            waiting = self._waiting[from_ms] = StepSums(self._step_ms)
+            waiting = self._waiting[arrived_ms] = StepSums(self._step_ms)
         waiting.add_total(key, happened_ms, total)
 
     def close(self, end_ms: int, minimum: int) -> Iterator[tuple[str, int, Ints, int]]:

@@ -192,3 +192,12 @@ def test_matches_not_taken_can_not_be_saved() -> None:
 
     with pytest.raises(StateError, match="take them first"):
         matcher.snapshot()
+
+
+def test_a_label_from_before_its_event_counts_from_the_event_on() -> None:
+    matcher = Matcher(0, HORIZON)
+    times = np.array([2_000, 2_000])
+    matcher.add_labels(["a", "b"], np.array([1.0, 0.0]), np.array([500, 3_000]), 0, np.arange(2))
+    matcher.add_answers(["a", "b"], np.array([0.5, 0.5]), np.ones(2, np.int64), times)
+
+    assert matcher.take_matches().label_times_ms.tolist() == [2_000, 3_000]
