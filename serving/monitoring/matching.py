@@ -30,10 +30,10 @@ class Matches:
 
     ``scores`` (n,), or (n, width) where an answer is several numbers. ``label_times_ms`` (n,) is
     when the label arrived, or its event's time where a label comes before its event: whoever has
-    read all records before some time knows exactly the matches before it. ``groups`` (n, G) are the codes given with the events, in the declared
-    order of groups. ``event_times_ms`` (n,) are those of the events; ``partitions`` and ``offsets``
-    (n,) say where the label stands in the labels topic, which with a time orders matches the same
-    in every run.
+    read all records before some time knows exactly the matches before it. ``groups`` (n, G) are the
+    codes given with the events, in the declared order of groups. ``event_times_ms`` (n,) are those
+    of the events; ``partitions`` and ``offsets`` (n,) say where the label stands in the labels
+    topic, which with a time orders matches the same in every run.
     """
 
     scores: Floats
