@@ -92,6 +92,7 @@ class Conductor:
         self._positions = PositionReader(self.bootstrap)
         self._models = ControlFollower(self.bootstrap, self.topics.models)
         self._alerts = ControlFollower(self.bootstrap, self.topics.alerts)
+        self._confirmed: set[str] = set()
         self._writer = ControlWriter(self.bootstrap)
         self._changes = Changes(self.bootstrap, self.topics.models)
         try:
@@ -232,12 +233,13 @@ class Conductor:
         events = decode_model_events(self._models.read_to(ends[self.topics.models][0]))
         self.rollout = self.rollout.apply_all(events)
         told = [msgspec.json.decode(value, type=Alert) for value in self._alerts.catch_up()]
-        alerts = [alert for alert in told if alert.state == "confirmed"]
-        news = [*(f"ALERT {alert.cause}" for alert in alerts), *map(describe_event, events)]
+        confirmed = [alert for alert in told if alert.state == "confirmed"]
+        self._confirmed.update(alert.key or alert.alert_id for alert in confirmed)
+        news = [*(f"ALERT {alert.cause}" for alert in confirmed), *map(describe_event, events)]
         if news:
             self._tell(
                 live=self.rollout.live,
-                alerts=self.progress.alerts + len(alerts),
+                alerts=len(self._confirmed),
                 news=tuple(text for text in news if text),
             )
 

@@ -2,9 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import msgspec
 
 from infra.broker import EmbeddedBroker
 from infra.conductor import Conductor, Observer
-from infra.roles import ONLINE, OUTCOMES, ROLLOUT, SKEW, roles_of, stages_at
+from infra.roles import HEALTH, ONLINE, OUTCOMES, ROLLOUT, SKEW, roles_of, stages_at
 from infra.schema_check import check_schemas
-from infra.supervisor import Supervisor
+from infra.supervisor import Supervisor, worker_command
 from serving.auditing.audit import run_audit
 from serving.auditing.skew import SkewAccount, skew_account
-from serving.finished_run import read_alerts, read_answers, read_labels
+from serving.finished_run import read_answers, read_confirmed, read_labels
 from serving.pipeline import Pipeline
 from serving.summary import Answers, after_first_training, models, periods
 from streams.durations import seconds
@@ -35,12 +35,16 @@ SKEW_WITHIN_S = 120.0
 MARKER = ".kappa-demo"
 """Tells a folder that an earlier demo made, and that the next may therefore empty."""
 
+Then = Callable[[dict[str, Any], Callable[[], None]], None]
+
 
 @dataclass(frozen=True)
 class Demo:
     """What is played: a pipeline, the module that declares it, and the moment to freeze at.
 
-    ``skew``: whether the skew audit runs beside it.
+    ``skew``: whether the skew audit runs beside it. ``beside`` are further processes, by name,
+    with their command lines; where there are any, what looks after the processes and what joins
+    outcomes run too, since the further ones tell of them.
     """
 
     pipeline: Pipeline
@@ -48,6 +52,21 @@ class Demo:
     settings: Settings
     frozen_at_ms: int | None = None
     skew: bool = False
+    beside: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the processes that run."""
+        roles = roles_of(self.pipeline)
+        roles = (*roles, SKEW) if self.skew else roles
+        if not self.beside:
+            return roles
+        outcomes = () if OUTCOMES in roles else (OUTCOMES,)
+        return (*roles, *outcomes, HEALTH, *self.beside)
+
+    def command(self, role: str) -> list[str]:
+        """Return the command line of a role's process."""
+        return self.beside.get(role) or worker_command(self.module, role)
 
 
 def demo_settings(settings: Settings) -> Settings:
@@ -92,9 +111,17 @@ def _empty(home: Path) -> None:
 
 
 def run_demo(
-    demo: Demo, bootstrap: str, recordings: Iterable[Recording], observer: Observer
+    demo: Demo,
+    bootstrap: str,
+    recordings: Iterable[Recording],
+    observer: Observer,
+    then: Then | None = None,
 ) -> dict[str, Any]:
-    """Play the stream through the running pipeline and return the summary."""
+    """Play the stream through the running pipeline and return the summary.
+
+    ``then`` is given the summary, and what raises where a process is beyond help, while all still
+    runs.
+    """
     began = time.monotonic()
     pipeline, topics = demo.pipeline, demo.pipeline.topics
     ensure_topics(bootstrap, pipeline.topic_specs, demo.settings.replication)
@@ -102,8 +129,10 @@ def run_demo(
     check_schemas(bootstrap, pipeline, demo.settings.replication)
     producer = SourceProducer(bootstrap, topics, "kappa/demo")
     player = Player(recordings, producer, labels_first=pipeline.features.reads_labels)
-    roles = (*roles_of(pipeline), SKEW) if demo.skew else roles_of(pipeline)
-    with Supervisor(demo.module, pipeline.name, demo.settings, bootstrap, roles) as supervisor:
+    roles = demo.roles
+    with Supervisor(
+        demo.module, pipeline.name, demo.settings, bootstrap, roles, command=demo.command
+    ) as supervisor:
         conductor = Conductor(
             bootstrap=bootstrap,
             topics=topics,
@@ -119,7 +148,10 @@ def run_demo(
         conductor.run()
         if demo.skew:
             _await_skew(bootstrap, pipeline, supervisor)
-    return _summary(demo, bootstrap, conductor, time.monotonic() - began)
+        summary = _summary(demo, bootstrap, conductor, time.monotonic() - began)
+        if then is not None:
+            then(summary, supervisor.check)
+    return summary
 
 
 def _summary(
@@ -130,7 +162,7 @@ def _summary(
     live = read_answers(bootstrap, topics.predictions, partitions, task)
     shadow = read_answers(bootstrap, topics.shadow, partitions, task)
     labels = read_labels(bootstrap, topics.labels, partitions, pipeline.labels, task)
-    alerts = [a for a in read_alerts(bootstrap, topics) if a.state == "confirmed"]
+    alerts = read_confirmed(bootstrap, topics)
     columns: dict[str, Answers] = {"live": live}
     if conductor.first_version is not None:
         columns["first"] = shadow.only(conductor.first_version)

@@ -117,8 +117,8 @@ def memory_check(available_bytes: int) -> Check:
         return Check("Memory", "ok", found)
     return Check(
         "Memory", "warning", found,
-        "the broker and five processes take about 2.5 GB: end other programs, or run the roles on "
-        "several machines (kappa worker)",
+        "the broker and a pipeline's processes take about 2.5 GB: end other programs, or run the "
+        "roles on several machines (kappa worker)",
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What the demo shows: a live panel on a terminal, plain lines elsewhere; and the summary."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,7 @@ class DemoScreen:
         """Begin to draw."""
         self._console.print(
             f"[bold]kappa demo[/] · pipeline [cyan]{self._pipeline.name}[/] · starting Apache "
-            "Kafka and five worker processes (the first start fetches Kafka's jars, 44 MB)"
+            "Kafka and the pipeline's processes (the first start fetches Kafka's jars, 44 MB)"
         )
         if self._live:
             self._live.__enter__()
@@ -74,6 +75,11 @@ class DemoScreen:
                 soft_wrap=True,
             )
 
+    def tell(self, lines: Sequence[str]) -> None:
+        """Print lines that stay, above the panel."""
+        for line in lines:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
     def _panel(self, progress: Progress) -> RenderableType:
         flow = Table.grid(padding=(0, 3))
         for _ in range(6):
@@ -109,8 +115,8 @@ def print_summary(summary: dict[str, Any], home: Path) -> None:
         console.print(line, highlight=False)
     console.print(
         f"{summary['events']:,} events and {summary['labels']:,} labels in "
-        f"{summary['seconds']:.0f} s. To look around: KAPPA_HOME={home} kappa alerts "
-        "(or predictions, audit, replay)",
+        f"{summary['seconds']:.0f} s. To look around: KAPPA_HOME={home} kappa dashboard "
+        "(or alerts, predictions, audit, replay)",
         highlight=False,
         soft_wrap=True,
     )

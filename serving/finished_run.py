@@ -52,11 +52,18 @@ def read_labels(
     )
 
 
-def read_alerts(bootstrap: str, topics: Topics) -> list[Alert]:
-    """Return the alerts, each id once, in order of window end, metric and feature."""
+def read_confirmed(bootstrap: str, topics: Topics) -> list[Alert]:
+    """Return the alerts that were confirmed, in order of window end, metric and feature.
+
+    Each as it was first told; those of the processes' health, which are of the clock on the wall,
+    are left out.
+    """
     decode = msgspec.json.Decoder(Alert).decode
-    alerts = {a.alert_id: a for a in map(decode, _everything(bootstrap, topics.alerts))}
-    return sorted(alerts.values(), key=lambda a: (a.window.end_ms, a.metric, a.feature or ""))
+    first: dict[str, Alert] = {}
+    for alert in map(decode, _everything(bootstrap, topics.alerts)):
+        if alert.state == "confirmed" and not alert.key.startswith("health/"):
+            first.setdefault(alert.key or alert.alert_id, alert)
+    return sorted(first.values(), key=lambda a: (a.window.end_ms, a.metric, a.feature or ""))
 
 
 def read_rollout(bootstrap: str, topics: Topics) -> Rollout:
