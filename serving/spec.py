@@ -62,9 +62,9 @@ class ConceptDrift:
     Args:
         window: how much event time the label-free estimate covers, and how much time of arrival
             the labels that calibration and the loss since a change are told of.
-        loss_ratio: alert when the loss since a change exceeds that before it by this factor, or the
-            estimated loss the validation's. A regression's: when what happened gets, in the
-            geometric mean, so many times less density.
+        loss_ratio: alert when the loss since a change exceeds both that before it and that in
+            validation by this factor, or the estimated loss that in validation. A regression's:
+            when what happened gets, in the geometric mean, so many times less density.
         minimum: fewer matched labels than this since the last alarm raise none.
         label_delay: alert when the median delay of labels exceeds the usual one by this factor.
         detector: what finds the change; see docs/concept_drift.md.

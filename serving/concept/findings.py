@@ -45,28 +45,32 @@ def threshold_of(loss: float, ratio: float, task: Task) -> float:
 
 
 def change_finding(
-    taken: Taken, monitor: ConceptDrift, task: Task, window: Window, version: int
+    taken: Taken, monitor: ConceptDrift, task: Task, window: Window, live: LiveModel
 ) -> Finding:
     """Return the loss since the change, or of the window where none stands, against that before.
+
+    What matters is measured from the higher of that before and that in validation: after an easy
+    time, holidays say, a model is as good again as it was found to be, and that is no harm.
 
     Its chance is the detector's when the alarm comes; later that of the losses which came after
     the alarm, and so had no part in where the change was put, being as high as they are.
     """
     before, recent = taken.before.mean, taken.recent.mean
-    threshold = threshold_of(before, monitor.loss_ratio, task)
-    excess = (recent - before) / max(threshold - before, 1e-12)
+    base = max(before, live.validation.get("log_loss", before))
+    threshold = threshold_of(base, monitor.loss_ratio, task)
+    excess = (recent - base) / max(threshold - base, 1e-12)
     chance = taken.chance
     if taken.change is not None and not taken.begun and taken.fresh.n >= FEWEST:
         chance = rise_chance(taken.before, taken.fresh, taken.dispersion)
     change = taken.change
     cause = (
-        f"log loss of model {version} is {recent:.3g} since a change in its matched labels, "
+        f"log loss of model {live.version} is {recent:.3g} since a change in its matched labels, "
         f"{before:.3g} before it, n={taken.recent.n:,} and {taken.before.n:,}"
     )
     return Finding(
         kind="concept_drift",
         metric=Metric(
-            LOG_LOSS_CHANGE, None, recent, threshold, taken.recent.n, window, version,
+            LOG_LOSS_CHANGE, None, recent, threshold, taken.recent.n, window, live.version,
             effect=recent - before, by="label",
         ),
         excess=excess,
@@ -80,7 +84,7 @@ def change_finding(
 
 
 def resolved(finding: Finding) -> bool:
-    """Return whether the loss is about what it was before the change."""
+    """Return whether the loss is about what it was before the change, or in validation."""
     return finding.excess is not None and finding.excess < OVER
 
 
@@ -138,20 +142,24 @@ def estimate_findings(
     monitor: ConceptDrift,
     dispersion: float,
     window: Window,
+    whole: bool,
 ) -> Iterator[Finding]:
     """Yield the label-free estimate of the window's events; ``sums`` are of the three columns that
-    the watch adds: entropy, gain, entropy²."""
+    the watch adds: entropy, gain, entropy². It alarms only where the model has answered for the
+    ``whole`` window: the first weekend of a model is no measure of it."""
     validation = None if live.reference is None else live.reference.calibration
     estimate = estimated_loss(counts, sums, validation)
     if estimate is None:
         return
     known = live.validation.get("log_loss")
     threshold = None if known is None else known * monitor.loss_ratio
+    rows = 0.0 if validation is None else float(validation[:, 0].sum())
     excess = chance = effect = impact = None
     cause = None
-    if known is not None and threshold is not None and validation is not None and known > 0:
+    judged = whole and validation is not None
+    if judged and known is not None and threshold is not None and known > 0:
         excess = (estimate.value - known) / (threshold - known)
-        chance = estimate.chance(known, float(validation[:, 0].sum()), dispersion)
+        chance = estimate.chance(known, rows, dispersion)
         effect = impact = estimate.value - known
         if excess >= 1:
             cause = (

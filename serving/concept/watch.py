@@ -66,6 +66,7 @@ class ConceptWatch(Watch):
         self._version = 0
         self._pending: list[tuple[Ints, Floats]] = []
         self._answered, self._matched = StepSums(step_ms), StepSums(step_ms)
+        self._first: dict[int, int] = {}  # version → its first event's time
         self._delay = LabelDelay(step_ms, self._window_ms)
 
     # Inputs
@@ -73,6 +74,7 @@ class ConceptWatch(Watch):
     def add_answers(self, answered: Answered) -> None:
         """Take predictions."""
         self._delay.add_answers(answered.event_times_ms)
+        self._note_first(answered)
         if can_be_estimated(self._task):
             given = answered.only(can_be_scored(answered.scores))
             entropy, gain = expected_losses(self._task, given.scores)
@@ -80,6 +82,11 @@ class ConceptWatch(Watch):
                 self._answered, given.versions, given.event_times_ms,
                 top_scores(self._task, given.scores), np.stack([entropy, gain, entropy**2], axis=1),
             )  # fmt: skip
+
+    def _note_first(self, answered: Answered) -> None:
+        for version in np.unique(answered.versions).tolist():
+            least = int(answered.event_times_ms[answered.versions == version].min())
+            self._first[version] = min(least, self._first.get(version, least))
 
     def add_matches(self, matches: Matches) -> None:
         """Take predictions whose labels have come."""
@@ -127,7 +134,7 @@ class ConceptWatch(Watch):
         taken = self._course.take(losses[mine], keys[mine][:, [4, 1, 2]])
         if taken is None:
             return
-        finding = change_finding(taken, self._monitor, self._task, window, live.version)
+        finding = change_finding(taken, self._monitor, self._task, window, live)
         if not taken.begun and taken.fresh.n >= self._monitor.minimum and resolved(finding):
             self._course.settle()
         yield finding
@@ -144,13 +151,15 @@ class ConceptWatch(Watch):
             )
 
     def _estimated(self, live: LiveModel, window: Window) -> Iterator[Finding]:
-        total = self._answered.window(f"{live.version}", window.start_ms, window.end_ms)
+        name = f"{live.version}"
+        total = self._answered.window(name, window.start_ms, window.end_ms)
         if total is None or not live.version:
             return
+        whole = self._first[live.version] <= window.start_ms + self._step_ms
         counts, sums = by_cell(total, 3)
         if counts.sum() >= self._monitor.minimum:
             yield from estimate_findings(
-                counts, sums, live, self._monitor, self._course.dispersion, window
+                counts, sums, live, self._monitor, self._course.dispersion, window, whole
             )
 
     def _take_pending(self, end_ms: int) -> tuple[Ints, Floats]:
@@ -166,6 +175,8 @@ class ConceptWatch(Watch):
     def forget(self, before_ms: int) -> None:
         """Steps that begin before are in no window any more."""
         self._answered.drop_before(before_ms)
+        known = {int(name) for name in self._answered.names()} | {self._version}
+        self._first = {v: at for v, at in self._first.items() if v in known}
         self._matched.drop_before(before_ms)
 
     # Snapshot
@@ -178,6 +189,7 @@ class ConceptWatch(Watch):
         matched, of_matched = pack(self._matched, "matched")
         content = {
             "version": self._version,
+            "first": list(self._first.items()),
             "course": course,
             "delay": delay,
             "answered": answered,
@@ -193,6 +205,7 @@ class ConceptWatch(Watch):
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`snapshot` returned."""
         self._version = int(content["version"])
+        self._first = {int(version): int(at) for version, at in content["first"]}
         self._course.load(content["course"], _of("course_", arrays))
         self._delay.load(content["delay"], _of("delay_", arrays))
         self._answered = unpack(self._step_ms, content["answered"], arrays, "answered")

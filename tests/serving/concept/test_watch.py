@@ -106,6 +106,45 @@ def test_the_estimate_needs_no_labels_and_sees_what_scores_tell() -> None:
     assert found.metric.by == "event"
 
 
+def test_a_model_is_not_estimated_by_its_first_weekend() -> None:
+    given = made_days(14)
+    harder = np.where(given.events_ms // DAY % 7 >= 5, 0.25 + 0.5 * given.scores, given.scores)
+    versions = np.where(given.events_ms >= 5 * DAY, 2, 1)  # live on a Saturday
+    days = replace(given, scores=harder, versions=versions)
+    to = watch(ConceptDrift(window="7d"))
+    _run(to, days, 0, 5)
+    told = _run(to, days, 5, 14, live_model(2))
+
+    excess = [day["estimated_log_loss"].excess for day in told]
+    assert excess[:5] == [None] * 5
+    assert all(0 < _there(each) < 1 for each in excess[6:])  # two hard days of seven
+
+
+def test_a_model_that_has_long_answered_is_judged_after_a_pause_too() -> None:
+    given = made_days(20)
+    kept = (given.events_ms < 9 * DAY) | (given.events_ms >= 14 * DAY)
+    names = ("scores", "labels", "events_ms", "delays_ms", "versions")
+    days = Days(*(getattr(given, name)[kept] for name in names))
+    told = _run(watch(), days, 0, 20)
+    assert "estimated_log_loss" not in told[12]
+    assert told[14]["estimated_log_loss"].excess is not None
+
+
+def test_as_bad_again_as_in_validation_is_no_harm() -> None:
+    given = made_days(16)
+    easy = given.events_ms < 12 * DAY
+    scores = np.where(easy, 0.3 * given.scores, given.scores)
+    rng = np.random.default_rng(1)
+    labels = (rng.random(len(scores)) < scores).astype(np.float64)
+    told = _run(watch(), replace(given, scores=scores, labels=labels), 0, 16)
+
+    found = told[13]["log_loss_change"]
+    assert _there(found.chance) < 1e-6  # it is a change,
+    assert _there(found.metric.effect) > 0.2
+    assert _there(found.excess) < 0.5  # from better than known to as good as known
+    assert told[14]["log_loss_change"].onset is None  # and it is over
+
+
 def test_labels_that_take_longer_or_stay_away_are_told() -> None:
     given = made_days(20)
     slower = np.where(given.events_ms >= 15 * DAY, 5 * given.delays_ms, given.delays_ms)
