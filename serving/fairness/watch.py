@@ -20,6 +20,7 @@ from serving.monitoring.matching import Matches
 from serving.monitoring.told import can_be_scored
 from serving.monitoring.watch import Watch
 from serving.monitoring.windows import StepSums
+from serving.performance.intervals import FEWEST_STEPS
 from serving.performance.packing import pack, unpack
 from serving.performance.slices import families, key_of, slice_of
 from serving.spec import Fairness
@@ -32,8 +33,10 @@ from training.networks.tasks import MultiClass, Regression, Task
 class FairnessWatch(Watch):
     """Rates of every version by group; those of the live version may alarm.
 
-    Of several classes the ratio of selection raises no alarm: which class one wants to be in,
-    nobody has said.
+    Figures are judged once they are of :data:`serving.performance.intervals.FEWEST_STEPS` steps, or
+    of a whole window that has fewer: from then on the groups' days say how far they differ by
+    themselves. Of several classes the ratio of selection raises no alarm: which class one wants to
+    be in, nobody has said.
 
     Raises:
         DefinitionError: the definition declares no such group.
@@ -64,7 +67,9 @@ class FairnessWatch(Watch):
 
     def close(self, live: LiveModel, end_ms: int) -> list[Finding]:
         """Return each group's figures, and how far apart the groups of a field are."""
-        window = Window(end_ms - seconds(self._monitor.window) * 1000, end_ms)
+        length_ms = seconds(self._monitor.window) * 1000
+        window = Window(end_ms - length_ms, end_ms)
+        needed = min(FEWEST_STEPS, length_ms // self._step_ms)
         fields: dict[tuple[int, str], dict[str, Any]] = {}
         for key in self._sums.names():
             version, group = slice_of(key)
@@ -77,7 +82,11 @@ class FairnessWatch(Watch):
             for number, name in enumerate(classes_of(self._task)):
                 found = {g: figures(steps, self._task, number) for g, steps in groups.items()}
                 told = list(self._of_field(found, field, name, version, window))
-                findings += told if version == live.version and version else map(_quiet, told)
+                if version != live.version or not version:
+                    told = list(map(_quiet, told))
+                elif min(int((steps[:, 0] > 0).sum()) for steps in groups.values()) < needed:
+                    told = list(map(_early, told))
+                findings += told
         return findings
 
     def forget(self, before_ms: int) -> None:
@@ -181,6 +190,12 @@ def _filled(
 
 def _shown(figure: Share | Mean) -> str:
     return f"{figure.bounds.value if isinstance(figure, Share) else figure.value:.3g}"
+
+
+def _early(finding: Finding) -> Finding:
+    """Return a figure of too few steps to know how they differ among themselves: told, not judged.
+    Over four days in which a few customers rode in the rain, chance alone would look impossible."""
+    return replace(finding, excess=None, cause=None)
 
 
 def _quiet(finding: Finding) -> Finding:

@@ -189,3 +189,28 @@ def test_calibration_is_judged_by_a_bound_of_its_own() -> None:
     for name in ("true_positive_rate_difference", "false_positive_rate_difference"):
         assert told[name, "user"].excess is None
     assert told["selection_ratio", "user=guest"].excess is None
+
+
+@pytest.mark.parametrize(("days", "judged"), [(4, False), (5, True)])
+def test_groups_are_judged_once_their_days_say_how_they_differ(days: int, judged: bool) -> None:
+    watch = _watch()
+    matches = _matches(0.6)
+    watch.add_matches(matches.only(matches.label_times_ms < days * DAY))
+
+    told = _told(watch.close(LIVE, 30 * DAY))
+
+    for key in (("selection_ratio", "user=guest"), ("calibration_gap_difference", "user")):
+        assert (told[key].excess is not None) == judged
+        assert told[key].metric.low is not None
+        assert told[key].metric.threshold is not None
+
+
+def test_a_window_of_few_steps_is_judged_when_it_is_whole() -> None:
+    watch = _watch(Fairness(window="2d", minimum=50))
+    matches = _matches(0.6)
+    watch.add_matches(matches.only(matches.label_times_ms < 2 * DAY))
+
+    one, two = (_told(watch.close(LIVE, day * DAY)) for day in (1, 2))
+
+    assert one["selection_ratio", "user=guest"].excess is None
+    assert two["selection_ratio", "user=guest"].excess is not None
