@@ -177,10 +177,11 @@ class Matcher:
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return the table as plain arrays. Matches must have been taken."""
         self._check_taken()
-        self._compact(None)
-        ids = [event_id.encode() for event_id in self._rows]
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        text = np.frombuffer(b"".join(ids), dtype=np.uint8)
+        if len(self._rows) < self._next or not self._columns["flags"][: self._next].all():
+            self._compact(None)
+        text = np.frombuffer("".join(self._rows).encode(), dtype=np.uint8)
+        ids = self._rows if len(text) == sum(map(len, self._rows)) else map(str.encode, self._rows)
+        lengths = np.fromiter(map(len, ids), np.int64, len(self._rows))
         kept = {name: column[: self._next] for name, column in self._columns.items()}
         compacted = np.array(self._compacted)
         return {"ids": text, "id_lengths": lengths, "compacted": compacted, **kept}

@@ -201,3 +201,19 @@ def test_a_label_from_before_its_event_counts_from_the_event_on() -> None:
     matcher.add_answers(["a", "b"], np.array([0.5, 0.5]), np.ones(2, np.int64), times)
 
     assert matcher.take_matches().label_times_ms.tolist() == [2_000, 3_000]
+
+
+@pytest.mark.parametrize("ids", [["a", "bb", "c"], ["ä", "ö🚲", "c"]], ids=["ascii", "not ascii"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_rows_are_those_of_their_ids_after_a_restart(ids: list[str], twice: bool) -> None:
+    matcher = Matcher(0, HORIZON)
+    batch = [ids[0], *ids] if twice else ids  # an id that is there twice leaves a row unused
+    scores = np.arange(len(batch)) / 10
+    matcher.add_answers(batch, scores, np.ones(len(batch), np.int64), np.full(len(batch), 100))
+    matcher.take_matches()
+
+    again = Matcher.restore(0, HORIZON, matcher.snapshot())
+    again.add_labels([ids[2]], np.array([1.0]), np.array([200]), 0, np.array([0]))
+
+    assert again.take_matches().scores.tolist() == [scores[-1]]
+    assert len(again) == 3
