@@ -22,7 +22,7 @@ _STYLE = """
 body{margin:0 auto;max-width:60rem;padding:1.5rem 1rem 4rem;background:var(--paper);
 color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 h1{font-size:1.6rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.25rem;margin:2.2rem 0 .6rem}
-h3{font-size:1.05rem;margin:0}
+h3{font-size:1.05rem;margin:1.4rem 0 .4rem}.card h3{margin:0}
 p{max-width:46rem}.soft{color:var(--soft)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:1rem 0}
 dt{color:var(--soft)}dd{margin:0}
@@ -30,11 +30,12 @@ dt{color:var(--soft)}dd{margin:0}
 margin:1rem 0}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--line)}
+th,td{padding:.25rem .5rem;text-align:right;border-bottom:1px solid var(--line)}
 th:first-child,td:first-child{text-align:left}
 caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
 .major,.moderate{color:var(--is);font-weight:600}.none{color:var(--good)}
-svg{display:block;width:100%;height:auto;margin:.6rem 0}
+td:nth-child(2){white-space:nowrap}
+svg{display:block;width:100%;min-width:34rem;height:auto;margin:.6rem 0}
 svg .was{fill:var(--was)}svg .is{fill:var(--is)}
 svg polyline.was{fill:none;stroke:var(--was);stroke-width:2}
 svg polyline.is{fill:none;stroke:var(--is);stroke-width:2}
@@ -47,8 +48,8 @@ summary{cursor:pointer;color:var(--soft)}a{color:inherit}
 """
 _SECURITY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _WORDS = {
-    "major": "a major shift",
-    "moderate": "a moderate shift",
+    "major": "major shift",
+    "moderate": "moderate shift",
     "small": "beyond chance, and small",
     "none": "within chance",
 }
@@ -71,6 +72,7 @@ def page(found: Findings, title: str, facts: Mapping[str, str], timezone: str) -
         "" if seen.n >= FEWEST else _few(seen.n),
         "<h2>Features, the furthest first</h2>",
         _overview(found.features),
+        '<p class="soft">PSI of each feature; the dashed line is what chance gives.</p>',
         _table("Every feature's comparison", _HEAD, [_cells(row) for row in found.features]),
         _legend(),
         *(_card(row) for row in found.features),
@@ -104,8 +106,11 @@ def _verdict(found: Findings) -> str:
 
 
 def _overview(rows: Sequence[Row]) -> str:
-    return ranking(
-        [(r.drift.feature, r.drift.psi, r.drift.critical, r.verdict != "none") for r in rows]
+    return _picture(
+        ranking(
+            [(r.drift.feature, r.drift.psi, r.drift.critical, r.verdict != "none") for r in rows]
+        ),
+        "PSI of each feature",
     )
 
 
@@ -125,14 +130,13 @@ def _card(row: Row) -> str:
     sentence = (
         f"PSI {d.psi:.3g} ({d.band}); chance gives up to {d.critical:.2g} at n={d.n:,}, of which "
         f"{d.n_effective:,.0f} count as independent. "
-        + "; ".join(f"adjusted p of {_TESTS[test]} {_p(p)}" for test, p in row.p.items())
-        + "."
+        "Adjusted p: " + ", ".join(f"{_TESTS[test]} {_p(p)}" for test, p in row.p.items()) + "."
     )
     bars = [[escape(b.label), f"{b.expected:.2%}", f"{b.observed:.2%}"] for b in row.bars]
     return (
         f'<section class="card" id="{_id(d.feature)}"><h3>{escape(d.feature)}: '
         f'<span class="{row.verdict}">{_WORDS[row.verdict]}</span></h3>'
-        f"{distributions(d.feature, row.bars)}<p>{escape(sentence)}</p>"
+        f"{_picture(distributions(d.feature, row.bars), d.feature)}<p>{escape(sentence)}</p>"
         "<details><summary>The shares as figures</summary>"
         + _table(f"Shares of {d.feature}", ("bin", "training", "window"), bars)
         + "</details></section>"
@@ -140,10 +144,10 @@ def _card(row: Row) -> str:
 
 
 _TESTS = {
-    "psi": "the bins (χ²)",
-    "ks": "the distance (KS)",
+    "psi": "bins (χ²)",
+    "ks": "distance (KS)",
     "missing": "missing values",
-    "new": "values that training did not know",
+    "new": "values new to the model",
 }
 
 
@@ -167,7 +171,12 @@ def _performance(found: Findings) -> list[str]:
         "calibration_gap": (f.calibration_gap, f.calibration_error),
     }
     rows = [
-        [name, _number(found.validation.get(name)), f"{value:.4g}", f"{1.96 * error:.2g}"]
+        [
+            name.replace("_", " "),
+            _number(found.validation.get(name)),
+            f"{value:.4g}",
+            f"{1.96 * error:.2g}",
+        ]
         for name, (value, error) in told.items()
     ]
     title = f"On {f.n:,} answers with their labels"
@@ -176,8 +185,9 @@ def _performance(found: Findings) -> list[str]:
     return [
         "<h2>Performance</h2>",
         _table(title, head, rows),
-        _legend() if picture else "",
-        picture,
+        "<h3>What turned out, by score</h3>" + _legend() + _picture(picture, "what turned out")
+        if picture
+        else "",
     ]
 
 
@@ -211,6 +221,12 @@ def _legend() -> str:
         '<p><span class="key">training or validation</span> &nbsp; '
         '<span class="key is">this window</span></p>'
     )
+
+
+def _picture(svg: str, name: str) -> str:
+    """Return the picture in a box that scrolls where the page is narrower than it can be read."""
+    said = escape(f"Picture: {name}", quote=True)
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{said}">{svg}</div>'
 
 
 def _few(n: int) -> str:

@@ -29,14 +29,36 @@ def distributions(name: str, bars: Sequence[Bar]) -> str:
                 f'width="{0.38 * slot:.1f}" height="{tall:.1f}"/>'
             )
         if i % every == 0:
-            text = bar.label if len(bar.label) <= LONGEST_LABEL else f"{bar.label[:13]}…"
             parts.append(
                 f'<text class="tick" transform="translate({x + slot / 2:.1f} '
-                f'{TOP + height + 12}) rotate(-20)" text-anchor="end">{escape(text)}</text>'
+                f'{TOP + height + 12}) rotate(-20)" text-anchor="end">'
+                f"{escape(short(bar.label))}</text>"
             )
     moved = sorted(bars, key=lambda b: -abs(b.observed - b.expected))[:3]
     told = "; ".join(f"{b.label}: {b.expected:.1%} to {b.observed:.1%}" for b in moved)
     return _svg(f"{name}: shares per bin in training and in the window. {told}", HEIGHT, parts)
+
+
+def short(label: str) -> str:
+    """Return a bin's label as it fits below its bars; a range keeps both of its ends.
+
+    >>> short("0.02454 to 0.03571"), short("a very long category")
+    ('.025–.036', 'a very long c…')
+    """
+    if len(label) <= LONGEST_LABEL:
+        return label
+    try:
+        ends = [_brief(float(end)) for end in label.split(" to ")]
+    except ValueError:
+        return f"{label[: LONGEST_LABEL - 1]}…"
+    return "\N{EN DASH}".join(ends)
+
+
+def _brief(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    text = f"{value:.2g}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def ranking(rows: Sequence[tuple[str, float, float, bool]]) -> str:
@@ -48,14 +70,15 @@ def ranking(rows: Sequence[tuple[str, float, float, bool]]) -> str:
     for i, (name, psi, critical, beyond) in enumerate(rows):
         y = TOP + i * line
         mark = left + min(1.0, critical / most) * wide
+        end = left + psi / most * wide
+        told_at = end + 5 if not end < mark < end + 45 else mark + 5
         parts += [
             f'<text class="tick" x="{left - 6}" y="{y + 14}" text-anchor="end">'
             f"{escape(name[:28])}</text>",
             f'<rect class="{"is" if beyond else "was"}" x="{left}" y="{y + 3}" '
-            f'width="{max(1.0, psi / most * wide):.1f}" height="{line - 8}"/>',
+            f'width="{max(1.0, end - left):.1f}" height="{line - 8}"/>',
             f'<line class="mark" x1="{mark:.1f}" x2="{mark:.1f}" y1="{y}" y2="{y + line - 2}"/>',
-            f'<text class="tick" x="{left + psi / most * wide + 5:.1f}" y="{y + 14}">'
-            f"{psi:.3g}</text>",
+            f'<text class="tick" x="{told_at:.1f}" y="{y + 14}">{psi:.3g}</text>',
         ]
     told = ", ".join(f"{name} {psi:.3g}" for name, psi, _, beyond in rows if beyond) or "none"
     text = f"PSI of each feature; the line is what chance gives. Beyond chance: {told}"
@@ -74,6 +97,7 @@ def calibration(before: Sequence[Point], now: Sequence[Point]) -> str:
         f'<line class="mark" x1="{left}" y1="{TOP + size}" x2="{left + size}" y2="{TOP}"/>',
         f'<text class="tick" x="{left + size / 2}" y="{TOP + size + 30}" text-anchor="middle">'
         "score</text>",
+        f'<text class="tick" x="{left - 6}" y="{TOP + size / 2}" text-anchor="end">share</text>',
         f'<text class="tick" x="{left - 6}" y="{TOP + 10}" text-anchor="end">1</text>',
         f'<text class="tick" x="{left - 6}" y="{TOP + size}" text-anchor="end">0</text>',
         f'<text class="tick" x="{left}" y="{TOP + size + 14}" text-anchor="middle">0</text>',
