@@ -35,11 +35,12 @@ from features.processing.label_reading import OUTPUT_FROM, PartitionLabels, open
 from features.processing.selection import from_offset, trim
 from features.processing.stages import Stage
 from features.records import FeatureRows
-from streams import hops
+from streams import hops, tracing
 from streams.batch import LogBatch
 from streams.batch_transport import Bounds, Fetched
 from streams.errors import DefinitionError, StateError
 from streams.snapshots import Snapshot, SnapshotStore
+from streams.tracing import Spans
 
 MAX_UNACKNOWLEDGED = 50_000
 """Records queued at the producer beyond which the worker takes no further batch."""
@@ -203,6 +204,7 @@ class FeatureProcessor:
                 "deleted. Started again, the worker reads from its snapshot"
             )
         began_s, batch = time.monotonic(), trim(fetched.batch, partition.next_offset)
+        spans = tracing.begun(batch.topic, number, self._stage.group, fetched.traceparents)
         if partition.labels is None:
             processed = partition.engine.process(batch)
         else:
@@ -213,15 +215,21 @@ class FeatureProcessor:
         processed = from_offset(processed, partition.emit_from)
         if not self._dead_letters:
             processed = replace(processed, dead=[])
-        receipt = self._emitter.emit(processed, fetched.traceparents, batch)
-        self._note(began_s, batch, processed, receipt)
+        onward = fetched.traceparents if spans is None else spans.onward
+        receipt = self._emitter.emit(processed, onward, batch)
+        self._note(began_s, batch, processed, receipt, spans)
         partition.next_offset = batch.next_offset
         self.events_seen += len(batch)
         self._expect(number, partition, receipt, len(processed.rows))
         self._maybe_save(number, partition)
 
     def _note(
-        self, began_s: float, batch: LogBatch, processed: Processed, receipt: asyncio.Future[None]
+        self,
+        began_s: float,
+        batch: LogBatch,
+        processed: Processed,
+        receipt: asyncio.Future[None],
+        spans: Spans | None,
     ) -> None:
         """Count what passes; how long it took until the broker had it is known later."""
         hops.count(batch.topic, len(batch))
@@ -233,6 +241,9 @@ class FeatureProcessor:
             if not done.cancelled() and done.exception() is None:
                 took_ms = (time.monotonic() - began_s) * 1000
                 hops.note_batch("features", took_ms, len(processed.rows))
+                if spans is not None:
+                    failed = {d.offset: d.error for d in processed.dead if d.topic == batch.topic}
+                    spans.end(processed.rows.source_offsets.tolist(), failed)
 
         receipt.add_done_callback(note)
 

@@ -46,6 +46,7 @@ class TopicsReader:
 
     ``ended`` are the places whose end was reached and behind which nothing has come yet; positions
     stand behind the control records of transactions, so a drained place's position is its end.
+    ``traces`` is offset → ``traceparent``, of the records of the stretch that was yielded last.
 
     Args:
         bootstrap: the brokers.
@@ -63,6 +64,7 @@ class TopicsReader:
     ) -> None:
         self.positions = dict(positions)
         self.ended: set[Place] = set()
+        self.traces: Mapping[int, bytes] = {}
         self.limits, self._lead_ms = limits or {}, lead_ms
         self._newest_ms: dict[Place, int] = {}
         self._fetcher = _Fetcher(bootstrap, sorted({topic for topic, _ in positions}))
@@ -88,7 +90,8 @@ class TopicsReader:
         for part in answer.parts:
             place = (part.topic, part.partition)
             while not part.records.is_taken:
-                batch = self._cut(part.records.take(MAX_BATCH).batch)
+                taken = part.records.take(MAX_BATCH)
+                batch, self.traces = self._cut(taken.batch), taken.traceparents
                 self.positions[place] = batch.next_offset
                 if len(batch):
                     # Not the newest: one record may be dated far into the future.

@@ -36,7 +36,7 @@ from serving.inference.stretches import Place
 from serving.monitoring.snapshot import folder_lock
 from serving.pipeline import Pipeline
 from serving.stopping import until_signal
-from streams import hops
+from streams import hops, tracing
 from streams.collector import rare_collections
 from streams.errors import BrokerError
 from streams.positions import PositionReader
@@ -168,9 +168,14 @@ class OutcomesWorker:
     def turn(self) -> None:
         """Read what has come, write what is complete, commit and save where it is time."""
         for batch in self._reader.poll(IDLE_POLL_S):
+            spans = None
             if batch.topic == self._topics.predictions:
                 note_arrival("prediction_to_outcomes", batch, now_ms())
+                group, traces = self._topics.group("outcomes"), self._reader.traces
+                spans = tracing.begun(batch.topic, batch.partition, group, traces)
             self._publish(self.state.take(batch))
+            if spans is not None:
+                spans.end(batch.offsets.tolist())
             hops.count(batch.topic, len(batch))
             self._since_commit += len(batch)
             if self._since_commit >= COMMIT_RECORDS:

@@ -1,4 +1,4 @@
-"""What every process of a pipeline has beside its work: vitals, metrics, a watchdog."""
+"""What every process of a pipeline has beside its work: vitals, metrics, traces, a watchdog."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from serving.health.probing import Probe
 from serving.health.reporting import Figures, Reporter
 from streams.settings import Settings
 from streams.topics import Topics
+from streams.tracing import tracing
 from streams.watchdog import watching
 
 
@@ -24,7 +25,8 @@ def looked_after(
     *,
     watched: bool = True,
 ) -> Iterator[None]:
-    """Report how this process is, show its metrics where a port is set, and watch its loop.
+    """Report how this process is, show its metrics where a port is set, make its spans where they
+    are asked for, and watch its loop.
 
     Args:
         bootstrap: the brokers; they need not answer.
@@ -36,9 +38,11 @@ def looked_after(
         watched: whether the loop calls :func:`streams.watchdog.beat`.
 
     Raises:
-        ConfigurationError: the port of the metrics is taken.
+        ConfigurationError: the port of the metrics is taken; or as
+            :func:`streams.tracing.tracing`.
     """
     with ExitStack() as stack:
+        stack.enter_context(tracing(f"{topics.name}-{role}", worker))
         listen = None
         if settings.metrics_port is not None:
             exported = Exported(role)

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from features.records import FeatureRows
 from serving.inference.stretches import Outgoing, RawHeaders
+from streams import tracing
 from streams.errors import ModelError
+from streams.tracing import Spans
 from streams.wire import Prediction, Source, Stage, Times
 from training.answers import Answers
 from training.dataset.histories import Histories
@@ -91,6 +93,19 @@ def questions(
     return Questions(
         rows, offsets, _milliseconds(list(map(_featurised_of, named))), list(map(_trace_of, named))
     )
+
+
+def traced(asked: Questions, topic: str, group: str) -> tuple[Questions, Spans | None]:
+    """Begin the spans of what ``group`` has read of ``topic``, if any is to be traced; what is
+    answered then names them."""
+    if not tracing.is_on() or asked.traces.count(None) == len(asked):
+        return asked, None
+    offsets: list[int] = asked.offsets.tolist()
+    traces = {o: t for o, t in zip(offsets, asked.traces, strict=True) if t is not None}
+    spans = tracing.begun(topic, asked.rows.partition, group, traces)
+    if spans is None:
+        return asked, None
+    return replace(asked, traces=list(map(spans.onward.get, offsets))), spans
 
 
 def not_answered(source_offsets: NDArray[np.int64], answered: int) -> NDArray[np.bool_]:

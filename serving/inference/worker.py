@@ -19,7 +19,7 @@ import structlog
 from features.definition import Definition
 from features.records import FeatureCodec
 from serving.inference.announcing import News, control_records
-from serving.inference.answers import AnswerCodec, not_answered, questions
+from serving.inference.answers import AnswerCodec, not_answered, questions, traced
 from serving.inference.histories import HistoryKeeper, history_keeper
 from serving.inference.loading import Loaded, LoadedBeside, Loader
 from serving.inference.packaged import packaged_models
@@ -39,6 +39,7 @@ from streams.errors import BrokerError
 from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics
+from streams.tracing import Spans
 from streams.watchdog import beat
 from streams.wire import Positions
 from training.networks.declared import own_networks
@@ -213,6 +214,7 @@ class InferenceWorker:
     def _answer(self, taken: Taken) -> None:
         reached: dict[Place, Position] = {}
         read: list[Read] = []
+        spans: list[tuple[Spans, list[int]]] = []
         for place, offset in taken.reached.items():
             change = self._reading.cutovers.reached(place[1])
             reached[place] = replace(self._hop.positions[place], next_offset=offset, change=change)
@@ -221,6 +223,7 @@ class InferenceWorker:
             hops.count(log.topic, len(log))
             version, place = self._version_of[log.topic], (log.topic, log.partition)
             every = questions(self._features[version].decode(log), log.offsets, stretch.headers)
+            every, begun = traced(every, log.topic, self._topics.group(self._role))
             end = self._reading.passed(version, every.rows) if self._role == "inference" else None
             if end is not None:
                 reached[place] = replace(reached[place], next_offset=int(log.offsets[end]))
@@ -230,6 +233,8 @@ class InferenceWorker:
                 new = not_answered(sources, before)
                 if self._role == "inference":
                     new &= self._reading.answers(version, every.rows)
+                if begun is not None:
+                    spans.append((begun, every.offsets[new].tolist()))
                 read.append(Read(version, place, self._hop.positions[place], every, new))
                 answered = max(before, int(sources.max()))
                 reached[place] = replace(reached[place], answered=answered)
@@ -238,6 +243,8 @@ class InferenceWorker:
         if self._hop.commit([*news.outgoing, *outgoing], {**news.reached, **reached}):
             self._histories.confirm(reached)
             self._announced(news)
+            for begun, answered_at in spans:
+                begun.end(answered_at)
         else:
             self._histories.forget()
 
