@@ -90,7 +90,7 @@ def _related(finding: Finding) -> Related:
 def _cause(told: Told) -> str:
     """Return why, and what has joined the alert since it was told last."""
     cause = told.lead.cause or ""
-    newcomers = [each for each in told.joined if each is not told.lead]
+    newcomers = [each for each in told.joined if each.key != told.lead.key]
     if not newcomers:
         return cause
     names = [_name(each) for each in newcomers[:NAMED]]

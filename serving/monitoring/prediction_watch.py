@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ class PredictionDriftWatch(Watch):
         self._monitor, self._task = monitor, task
         self._length_ms = seconds(monitor.window) * 1000
         self._counts = StepSums(step_ms)
+        self._first: dict[int, int] = {}  # version → the step of its first answer
 
     def add_answers(self, answered: Answered) -> None:
         """Count predictions."""
@@ -50,6 +52,8 @@ class PredictionDriftWatch(Watch):
         starts = step_starts(answered.event_times_ms, self._counts.step_ms)
         numbers, first = cells_of([answered.versions, starts // self._counts.step_ms])
         of = np.stack([answered.versions[first], starts[first]], axis=1)
+        for version, start in of.tolist():
+            self._first[version] = min(start, self._first.get(version, start))
         for name, cells in score_cells(self._task, answered.scores).items():
             width = widths[name]
             flat = np.bincount(numbers * width + cells, minlength=len(of) * width)
@@ -58,7 +62,11 @@ class PredictionDriftWatch(Watch):
 
     def close(self, live: LiveModel, end_ms: int) -> list[Finding]:
         """Return the figures of the live version's scores; none where its package has none to
-        compare with, or the window has fewer than ``minimum`` of its answers."""
+        compare with, or the window has fewer than ``minimum`` of its answers.
+
+        They are judged once the version has answered for a whole window: the first weekend of a
+        model is no week, whatever its scores.
+        """
         window = Window(end_ms - self._length_ms, end_ms)
         findings: list[Finding] = []
         for name, expected in live.reference.scores.items() if live.reference else ():
@@ -67,7 +75,7 @@ class PredictionDriftWatch(Watch):
             if found is None or found.sum() < self._monitor.minimum or not expected.sum():
                 continue
             starts = _bins(name, expected)
-            findings += findings_of(
+            told = findings_of(
                 self._compare(name, expected, found),
                 kind="prediction_drift",
                 threshold=self._monitor.threshold,
@@ -77,19 +85,25 @@ class PredictionDriftWatch(Watch):
                 onset=partial(self._onset, key, expected, starts, window),
                 name=_CALLED[name],
             )
+            is_whole = self._first[live.version] <= window.start_ms
+            findings += told if is_whole else (replace(each, excess=None) for each in told)
         return findings
 
     def forget(self, before_ms: int) -> None:
         """Forget old steps."""
         self._counts.drop_before(before_ms)
+        known = {int(name.partition("|")[0]) for name in self._counts.names()}
+        self._first = {v: start for v, start in self._first.items() if v in known}
 
     def snapshot(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
         """Return (JSON, arrays)."""
-        return pack(self._counts, "scores")
+        content, arrays = pack(self._counts, "scores")
+        return {"first": list(self._first.items()), "counts": content}, arrays
 
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]], /) -> None:
         """Take over a snapshot."""
-        self._counts = unpack(self._counts.step_ms, content, arrays, "scores")
+        self._first = {int(version): int(start) for version, start in content["first"]}
+        self._counts = unpack(self._counts.step_ms, content["counts"], arrays, "scores")
 
     def _compare(self, name: str, expected: Ints, observed: Ints) -> Drift:
         if name == "class" and isinstance(self._task, MultiClass):
