@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from zoneinfo import ZoneInfo
 
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from streams.wire import Alert
 
 POLL_S = 0.5
-NARROWEST = 120  # columns of text; a terminal with fewer breaks the lines
+NARROWEST = 120
+"""The fewest columns of text in which the table can be read; with fewer there are paragraphs."""
+WIDE = 160
+"""From so many columns on times stand on one line."""
 
 StateName = Literal["suspected", "confirmed", "resolved"]
 KindName = Literal[
@@ -61,7 +66,6 @@ def alerts(
         return state in (None, alert.state) and kind in (None, alert.kind)
 
     console = Console()
-    console.width = max(console.width, NARROWEST)
     with (
         open_context(pipeline) as context,
         closing(ControlFollower(context.bootstrap, context.pipeline.topics.alerts)) as follower,
@@ -80,7 +84,11 @@ def alerts(
         if as_json:
             print_lines(found, console, lambda _: [], as_json)
         elif found:
-            console.print(alerts_table(found, f"Alerts of {name}", zone))
+            for shown in alerts_shown(
+                found if every else with_what_was(found, past), console, zone
+            ):
+                console.print(shown, highlight=False)
+            console.print(f"[dim]alerts of {name}, times in {zone}[/dim]", highlight=False)
         else:
             console.print(f"{name} has no {'such ' if state or kind else ''}alerts")
 
@@ -95,37 +103,74 @@ def newest_of_each(found: "Iterable[Alert]") -> "list[Alert]":
     return list(newest.values())
 
 
-def alerts_table(found: "list[Alert]", title: str, zone: "ZoneInfo") -> "Table":
-    """Return a table of alerts: times are ends of windows and onsets in ``zone``, window is its
-    length, p is adjusted for all that was judged together."""
+def with_what_was(found: "Iterable[Alert]", past: "Iterable[Alert]") -> "list[Alert]":
+    """Return ``found``, those that are resolved with the cause for which they were confirmed."""
+    from msgspec.structs import replace
+
+    causes = {alert.key: alert.cause for alert in past if alert.state == "confirmed"}
+    return [
+        replace(alert, cause=f"{causes[alert.key]}; {alert.cause}")
+        if alert.state == "resolved" and alert.key in causes
+        else alert
+        for alert in found
+    ]
+
+
+def alerts_shown(
+    found: "list[Alert]", console: "Console", zone: "ZoneInfo"
+) -> "Iterable[Table | Text]":
+    """Return alerts as a table, or as paragraphs where the terminal is too narrow for one: times
+    are ends of windows and onsets in ``zone``, window is its length, p is adjusted for all that was
+    judged together."""
+    from rich.text import Text
+
+    if console.width >= NARROWEST:
+        return [_table(found, zone, is_wide=console.width >= WIDE)]
+    return [
+        Text("\n").join(map(Text, (_head(alert, zone), f"  {_cause(alert)}", *_rest(alert, zone))))
+        for alert in found
+    ]
+
+
+def _table(found: "list[Alert]", zone: "ZoneInfo", is_wide: bool) -> "Table":
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("time", min_width=10)
-    table.add_column("state", min_width=len("confirmed"))
-    table.add_column("severity", no_wrap=True)
-    table.add_column("cause", min_width=30, overflow="fold")
-    for name in ("value", "threshold", "p", "effect"):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    time = len("2020-03-20 20:00" if is_wide else "2020-03-20")  # else on two lines
+    table.add_column("time", width=time)
+    table.add_column("state", width=len("confirmed"))
+    table.add_column("cause", ratio=1, overflow="fold")
+    for name in ("p", "effect"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("window", no_wrap=True)
-    table.add_column("onset", min_width=10)
-    table.add_column("action", min_width=len("none: cool-down"))
+    table.add_column("onset", width=time)
+    table.add_column("action", width=len("2020-03-20T00:00:00Z"), overflow="fold")
     for alert in found:
         table.add_row(
             _time(alert.window.end_ms, zone),
-            alert.state,
-            alert.severity,
-            _cause(alert),
-            f"{alert.value:.4g}",
-            f"{alert.threshold:.4g}",
-            _figure(alert.p_value, ".2g"),
-            _figure(alert.effect, ".3g"),
+            alert.state if alert.state == "suspected" else f"{alert.state} {alert.severity}",
+            escape(_cause(alert)),
+            "" if alert.p_value is None else _p(alert.p_value),
+            "" if alert.effect is None else f"{alert.effect:.3g}",
             _length(alert.window.end_ms - alert.window.start_ms),
             "" if alert.onset is None else _time(alert.onset.time_ms, zone),
-            alert.action,
+            escape(_action(alert)),
         )
     return table
+
+
+def _head(alert: "Alert", zone: "ZoneInfo") -> str:
+    return f"{_time(alert.window.end_ms, zone)}  {alert.state}  {alert.severity}"
+
+
+def _rest(alert: "Alert", zone: "ZoneInfo") -> "list[str]":
+    """Return what a paragraph says below the cause."""
+    onset = "" if alert.onset is None else f"since {_time(alert.onset.time_ms, zone)}"
+    p = "" if alert.p_value is None else f"adjusted p {_p(alert.p_value)}"
+    told = [text for text in (onset, p, _action(alert)) if text]
+    return [f"  {'; '.join(told)}"] if told else []
 
 
 def _follow(
@@ -152,11 +197,17 @@ def _cause(alert: "Alert") -> str:
 
 def _line(alert: "Alert", zone: "ZoneInfo") -> list[str]:
     at = _time(alert.window.end_ms, zone)
-    return [at, alert.state, alert.severity, f"{_cause(alert)}; {alert.action}"]
+    action = _action(alert)
+    return [at, alert.state, alert.severity, _cause(alert) + (f"; {action}" if action else "")]
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _action(alert: "Alert") -> str:
+    """Return what was done about it; nothing ever is unless it is confirmed."""
+    return alert.action if alert.state == "confirmed" else ""
+
+
+def _p(value: float) -> str:
+    return "< 1e-12" if value < 1e-12 else f"{value:.2g}"
 
 
 def _length(length_ms: int) -> str:
@@ -166,13 +217,11 @@ def _length(length_ms: int) -> str:
 
 def _new(values: list[bytes], seen: set[str]) -> "list[Alert]":
     """Return the alerts whose id was not seen before: a restarted monitor may repeat one."""
-    import msgspec
-
-    from streams.wire import Alert
+    from serving.alerting.standing import alert_in
 
     found = []
-    for alert in map(msgspec.json.Decoder(Alert).decode, values):
-        if alert.alert_id not in seen:
+    for alert in map(alert_in, values):
+        if alert is not None and alert.alert_id not in seen:
             seen.add(alert.alert_id)
             found.append(alert)
     return found
