@@ -167,7 +167,7 @@ def to_batch(messages: list[Message[bytes, bytes]]) -> LogBatch:
     return LogBatch(
         topic=last.topic() or "",
         partition=last.partition() or 0,
-        offsets=np.array([m.offset() for m in messages], dtype=np.int64),
+        offsets=np.fromiter(map(Message.offset, messages), np.int64, len(messages)),
         timestamps_ms=np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
         keys=[m.key() for m in messages],
         values=[m.value() for m in messages],

@@ -10,7 +10,7 @@ ranges, how much each feature moves by itself (:mod:`training.dispersion`), and 
 scores on the validation rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol
@@ -160,16 +160,23 @@ class Reference:
         fine = self.fine_counts(rows)
         return {name: self.coarse(name, counts) for name, counts in fine.items()}
 
-    def fine_counts(self, rows: Columns) -> Counts:
-        """Return how many of ``rows`` fall into each fine bin; counts of pieces add up."""
+    def fine_counts(self, rows: Columns, names: Collection[str] | None = None) -> Counts:
+        """Return how many of ``rows`` fall into each fine bin, of the features of these ``names``
+        (None: of all); counts of pieces add up."""
         self._check(rows)
-        counts: Counts = {n: np.zeros(len(e) + 2, np.int64) for n, e in self.fine_edges.items()}
+        wanted = self.names if names is None else names
+        counts: Counts = {
+            n: np.zeros(len(e) + 2, np.int64) for n, e in self.fine_edges.items() if n in wanted
+        }
         arrays = self._arrays
         for begin in range(0, len(rows.numeric), BLOCK_ROWS):
             block = rows.numeric[begin : begin + BLOCK_ROWS]
             for column, (name, edges) in zip(block.T, arrays.items(), strict=True):
-                counts[name] += _numeric_counts(column, edges)
+                if name in counts:
+                    counts[name] += _numeric_counts(column, edges)
         for texts, (name, index) in zip(rows.categories, self._indexes.items(), strict=True):
+            if name not in wanted:
+                continue
             counts[name] = np.zeros(len(index) + 1, np.int64)
             for text, count in counted(texts).items():
                 counts[name][index.get(text, len(index))] += count

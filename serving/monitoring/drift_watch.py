@@ -97,7 +97,8 @@ class DataDriftWatch(Watch):
 
     def _count(self, group: str, rows: FeatureRows, chosen: Mask, start_ms: int) -> None:
         if self._reference is not None:
-            for name, counts in self._reference.fine_counts(_part(rows, chosen)).items():
+            counted = self._reference.fine_counts(_part(rows, chosen), self._monitor.features)
+            for name, counts in counted.items():
                 self._counts.add_total(_key(group, name), start_ms, counts)
 
     def _members(self, rows: FeatureRows, chosen: Mask) -> Iterator[tuple[str, Mask]]:

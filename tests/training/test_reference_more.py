@@ -178,3 +178,12 @@ def test_of_classes_the_highest_probability_counts_and_a_regression_has_no_score
     numbers = Answers(np.zeros(2), spread=np.ones(2))
     assert calibration_sums(Regression(), numbers, np.zeros(2)) is None
     assert validation_scores(Regression(), numbers) == {}
+
+
+def test_counts_of_some_features_are_those_among_all() -> None:
+    reference, rows = _reference(_rows(2_000, 0)), _rows(1_000, 1)
+    every, some = reference.fine_counts(rows), reference.fine_counts(rows, ("text", "count"))
+
+    assert some.keys() == {"text", "count"}
+    for name, counts in some.items():
+        assert counts.tolist() == every[name].tolist()
