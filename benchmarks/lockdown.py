@@ -150,7 +150,28 @@ def report(course: Course) -> list[str]:
             f"+{(alert.window.end_ms - LOCKDOWN_MS) / DAY_MS:g} days",
             *described(alert, course),
         ]
-    return [*lines, "", *ranked(course, LOCKDOWN_MS + WITHIN_MS)]
+    week_on_ms = LOCKDOWN_MS + WITHIN_MS
+    return [*lines, "", *standing(course, week_on_ms), "", *ranked(course, week_on_ms)]
+
+
+def standing(course: Course, end_ms: int) -> list[str]:
+    """Return the alerts that stand after a closing, what costs most first."""
+    newest = {a.key: a for a in course.alerts if a.window.end_ms <= end_ms}
+    stands = [a for a in newest.values() if a.state == "confirmed"]
+    stands.sort(key=lambda a: -(a.impact or 0.0))
+    return [
+        f"alerts that stand on {_day(end_ms)}, by their estimated effect on the loss:",
+        *(
+            f"   {a.impact or 0.0:+.3g} {a.kind} {_names(a)}, onset "
+            f"{_day(a.onset.time_ms) if a.onset else '?'}"
+            for a in stands
+        ),
+    ]
+
+
+def _names(alert: Alert) -> str:
+    others = [other.feature or other.metric for other in alert.related]
+    return " with ".join([alert.feature or alert.metric, *([", ".join(others)] if others else [])])
 
 
 def ranked(course: Course, end_ms: int) -> list[str]:
@@ -192,7 +213,8 @@ def described(alert: Alert, course: Course) -> list[str]:
         effect = "" if other.effect is None else f", effect {other.effect:.3g}"
         about = other.feature or other.group or ""
         lines.append(f"      with {other.metric} {about}: {other.value:.3g}{effect}")
-    return lines
+    again = [a for a in course.alerts if a.key == m.key and a.state == "confirmed"][1:]
+    return lines + [f"      told again {_day(a.window.end_ms)}: {a.cause}" for a in again]
 
 
 def found_in_time(course: Course) -> bool:
