@@ -8,6 +8,7 @@ import typer
 from kappa.cli.context import DEFAULT_PIPELINE, Context, PipelineOption, open_context
 
 if TYPE_CHECKING:
+    from serving.drift.domain import Separability
     from serving.drift_report.findings import Findings
     from serving.drift_report.reading import Rows, Subject
 
@@ -40,6 +41,12 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The file. Default: below .kappa, by model and window.")
     ] = None,
+    multivariate: Annotated[
+        bool,
+        typer.Option(
+            "--multivariate", help="Also ask whether all features together tell the window apart."
+        ),
+    ] = False,
     beside: Annotated[
         Literal["evidently"] | None,
         typer.Option("--with", help="Also write evidently's report beside it."),
@@ -55,10 +62,13 @@ def report(
     """
     import json
 
+    from serving.drift_report.by_evidently import check_installed
     from serving.drift_report.findings import examine
     from serving.drift_report.page import page
     from serving.drift_report.reading import observe, subject_of, window_of
 
+    if beside is not None:
+        check_installed()
     with open_context(pipeline) as context:
         declared, bootstrap = context.pipeline, context.bootstrap
         zone = declared.timezone
@@ -66,7 +76,8 @@ def report(
         subject = subject_of(bootstrap, declared, version)
         start_ms, end_ms = window_of(bootstrap, declared, subject, *limits)
         observed = observe(bootstrap, declared, subject, start_ms, end_ms)
-        found = examine(subject.reference, observed, declared.model.task, subject.metrics)
+        together = _together(context, subject, start_ms, end_ms) if multivariate else None
+        found = examine(subject.reference, observed, declared.model.task, subject.metrics, together)
         path = out or _default_path(context, subject, start_ms, end_ms)
         title = f"Drift of {declared.name}: model {subject.version}"
         _write(path, page(found, title, _facts(context, subject), zone))
@@ -85,6 +96,36 @@ def report(
         _show(found, written)
 
 
+def _together(context: Context, subject: "Subject", start_ms: int, end_ms: int) -> "Separability":
+    from serving.drift.domain import separability
+    from streams.errors import ConfigurationError
+
+    definition = subject.definition
+    reference, window = _both_sides(context, subject, (start_ms, end_ms))
+    found = separability(
+        reference, window, definition.names("numeric"), definition.names("category")
+    )
+    if found is None:
+        raise ConfigurationError(
+            f"--multivariate: {min(len(reference), len(window))} events of one side are too few "
+            "for a classifier: choose a longer window"
+        )
+    return found
+
+
+def _both_sides(
+    context: Context, subject: "Subject", window: tuple[int, int]
+) -> "tuple[Rows, Rows]":
+    """Return rows of training and of the window, as they are."""
+    from serving.drift_report.reading import sample, trained_between
+
+    limits = trained_between(subject), window
+    one, other = (
+        sample(context.bootstrap, context.pipeline, subject.definition, *each) for each in limits
+    )
+    return one, other
+
+
 def _show(found: "Findings", written: list[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -100,6 +141,12 @@ def _show(found: "Findings", written: list[Path]) -> None:
             f"{d.effect:.2g}",
         )  # fmt: skip
     console.print(table)
+    if (together := found.separable) is not None:
+        console.print(
+            f"all features together: area {together.auc:.3f} ({together.low:.3f} to "
+            f"{together.high:.3f}; 0.5 is a guess), most by {together.features[0].feature}",
+            markup=False, highlight=False,
+        )  # fmt: skip
     for path in written:
         console.print(f"report: {path}", soft_wrap=True, markup=False, highlight=False)
 
@@ -130,15 +177,11 @@ def _write_evidently(
     context: Context, subject: "Subject", window: tuple[int, int], path: Path
 ) -> Path:
     from serving.drift_report.by_evidently import write_evidently
-    from serving.drift_report.reading import sample, trained_between
-
-    def rows(limits: tuple[int, int]) -> "Rows":
-        return sample(context.bootstrap, context.pipeline, subject.definition, *limits)
 
     definition = subject.definition
     beside = path.with_name(f"{path.stem}-evidently.html")
     write_evidently(
-        beside, rows(trained_between(subject)), rows(window),
+        beside, *_both_sides(context, subject, window),
         definition.names("numeric"), definition.names("category"),
     )  # fmt: skip
     return beside

@@ -11,6 +11,7 @@ stretch is foretold from the others, and the interval is that of the stretches' 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def separability(
             shuffled = [*rest[:i], source[random.permutation(len(source))], *rest[i + 1 :]]
             drops[held, i] = areas[-1] - _area(_design(shuffled) @ fitted, labels[unseen])
     auc, spread = float(np.mean(areas)), float(np.std(areas, ddof=1))
-    half = T_95 * spread / np.sqrt(STRETCHES)
+    half = T_95 * spread / math.sqrt(STRETCHES)
     needed = [Needed(n, float(d)) for n, d in zip(names, drops.mean(axis=0), strict=True)]
     return Separability(
         auc, max(0.0, auc - half), min(1.0, auc + half), lengths[1], lengths[0],

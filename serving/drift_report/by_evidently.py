@@ -12,23 +12,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_evidently(
-    path: Path, reference: Rows, window: Rows, numeric: list[str], categories: list[str]
-) -> None:
-    """Write evidently's drift report of two sides' rows; ``numeric`` and ``categories`` are the
-    names of the columns.
-
-    Raises:
-        ConfigurationError: evidently is not installed.
-    """
+def check_installed() -> None:
+    """Raise ConfigurationError where evidently is not installed."""
     try:
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset
+        import evidently  # noqa: F401
     except ImportError as missing:
         raise ConfigurationError(
             "--with evidently: evidently is not installed; it is the extra `report`: install "
             "kappa-ml[report]"
         ) from missing
+
+
+def write_evidently(
+    path: Path, reference: Rows, window: Rows, numeric: list[str], categories: list[str]
+) -> None:
+    """Write evidently's drift report of two sides' rows; ``numeric`` and ``categories`` are the
+    names of the columns."""
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
 
     definition = DataDefinition(numerical_columns=numeric, categorical_columns=categories)
     sides = [

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serving.alerting.deciding import adjusted
 from serving.drift.comparing import compare_all, compare_cells, compare_classes, tenths
+from serving.drift.domain import Separability
 from serving.drift.drift import Drift
 from serving.performance.figures import Figures
 from training.networks.tasks import MultiClass, Task
@@ -92,7 +93,7 @@ class Findings:
     validation: Mapping[str, float]
     before: Sequence[Point] = ()
     now: Sequence[Point] = ()
-    separable: Mapping[str, Any] | None = None
+    separable: Separability | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -107,7 +108,9 @@ class Findings:
                 "validation": msgspec.to_builtins(self.before),
                 "window": msgspec.to_builtins(self.now),
             },
-            "multivariate": None if self.separable is None else dict(self.separable),
+            "multivariate": (
+                None if self.separable is None else msgspec.to_builtins(self.separable)
+            ),
         }
 
 
@@ -116,7 +119,7 @@ def examine(
     observed: Observed,
     task: Task,
     validation: Mapping[str, float],
-    separable: Mapping[str, Any] | None = None,
+    separable: Separability | None = None,
 ) -> Findings:
     """Return what the window shows, the features that moved furthest beyond chance first."""
     window_ms = observed.end_ms - observed.start_ms

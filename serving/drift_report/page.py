@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
 from zoneinfo import ZoneInfo
 
+from serving.drift.domain import Separability
 from serving.drift.psi import MAJOR, MODERATE
 from serving.drift_report.findings import FEWEST, LEVEL, Findings, Row
 from serving.drift_report.pictures import calibration, distributions, ranking
@@ -191,15 +191,18 @@ def _performance(found: Findings) -> list[str]:
     ]
 
 
-def _separable(found: Mapping[str, Any] | None) -> list[str]:
+def _separable(found: Separability | None) -> list[str]:
     if found is None:
         return []
-    rows = [[escape(str(name)), escape(_plain(value))] for name, value in found.items()]
+    said = "so they differ" if found.is_beyond_chance else "so it can't"
+    rows = [[escape(each.feature), f"{each.drop:.3f}"] for each in found.features]
     return [
         "<h2>All features together</h2>",
-        "<p>A classifier is asked to tell the window's events from training's. At an area under "
-        "the curve of 0.5 it can't.</p>",
-        _table("The classifier", ("", ""), rows),
+        "<p>A classifier is asked to tell the window's events from training's, by all features at "
+        f"once. On events that it has not seen its area under the ROC curve is {found.auc:.3f} "
+        f"(95 %: {found.low:.3f} to {found.high:.3f}; 0.5 is a guess), {said}. Of "
+        f"{found.n_reference:,} events of training and {found.n:,} of the window.</p>",
+        _table("What it goes by", ("feature", "area lost where its values are shuffled"), rows),
     ]
 
 
@@ -259,14 +262,6 @@ def _share(now: float | None, before: float | None) -> str:
 
 def _p(value: float) -> str:
     return "< 1e-12" if value < 1e-12 else f"{value:.2g}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
-    return str(value)
 
 
 def _time(time_ms: int, zone: ZoneInfo) -> str:

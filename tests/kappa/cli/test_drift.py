@@ -3,14 +3,18 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from kappa.cli.drift import drift
+from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import ConfigurationError
+from streams.wire import Registered, StageChanged
 from tests.serving.monitored import DAY, START
 from tests.serving.monitored_log import MonitoredLog
 
@@ -37,13 +41,28 @@ def log(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> MonitoredLo
         for day in range(4)
         for piece in made.add_day(START + day * DAY, EVENTS_A_DAY, version=1, score=0.5, long=0.5)
     ]
-    made.put_live(1, rows[:4], tmp_path_factory.mktemp("packages"))
+    made.put_live(2, rows[:4], tmp_path_factory.mktemp("packages"))
+    put_live_trained(made, 1)
     for day in (4, 5):
         made.add_day(
             START + day * DAY, EVENTS_A_DAY, distance=0.4, version=1, score=0.5, long=0.9,
             labels=True,
         )  # fmt: skip
     return made
+
+
+def put_live_trained(log: MonitoredLog, version: int) -> None:
+    """Put a version live that is like the one before, and says of which time it is."""
+    with closing(ControlFollower(log.bootstrap, log.topics.models)) as follower:
+        events = decode_model_events(follower.catch_up())
+    (before,) = (event for event in events if isinstance(event, Registered))
+    manifest = {"since_ms": START, "cutoff_ms": START + 4 * DAY}
+    writer = ControlWriter(log.bootstrap)
+    for event in (
+        replace(before, version=version, manifest=manifest, command_id="trained"),
+        StageChanged(version=version, stage="live", reason="test"),
+    ):
+        writer.append_model_event(log.topics.models, event)
 
 
 @pytest.fixture
@@ -108,9 +127,13 @@ def test_the_table_names_the_file(run: Callable[..., Result], tmp_path: Path) ->
         (("--from", "yesterday"), "--from 'yesterday'"),
         (("--from", "2020-01-05", "--to", "2020-01-04"), "the window is empty"),
         (("--from", "2021-01-05", "--to", "2021-01-06"), "holds no events"),
-        (("--with", "evidently"), "of which time its reference is"),
+        (("--multivariate", "--version", "2"), "of which time its reference is"),
+        (
+            ("--multivariate", "--from", "2020-01-03T00:00", "--to", "2020-01-03T00:05"),
+            "too few for a classifier",
+        ),
     ],
-    ids=["version", "time", "order", "nothing", "manifest"],
+    ids=["version", "time", "order", "nothing", "manifest", "few"],
 )
 def test_what_cannot_be_reported_is_said(
     arguments: tuple[str, ...], why: str, run: Callable[..., Result]
@@ -120,18 +143,30 @@ def test_what_cannot_be_reported_is_said(
     assert why in str(result.exception)
 
 
-def test_without_evidently_it_is_said_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_without_evidently_it_is_said_before_anything_is_read(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import numpy as np
-
-    from serving.drift_report.by_evidently import write_evidently
-    from serving.drift_report.reading import Rows
-
     monkeypatch.setitem(sys.modules, "evidently", None)
-    rows = Rows(np.zeros((1, 0)), [])
-    with pytest.raises(ConfigurationError, match=r"kappa-ml\[report\]"):
-        write_evidently(tmp_path / "x.html", rows, rows, [], [])
+    result = run("--with", "evidently")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "kappa-ml[report]" in str(result.exception)
+    assert not list((tmp_path / "home").rglob("*.html"))
+
+
+def test_all_features_together_are_asked_of_the_rows_of_both_sides(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    found = figures(run("--json", "--multivariate", "--out", str(out)))["multivariate"]
+    assert found["low"] > 0.6  # type: ignore[operator]
+    assert (found["n_reference"], found["n"]) == (4 * EVENTS_A_DAY, 2 * EVENTS_A_DAY)
+    assert found["features"][0]["feature"] == "distance"  # type: ignore[index]
+    assert "All features together" in out.read_text()
+    as_usual = figures(
+        run("--json", "--multivariate", "--from", "2020-01-03", "--to", "2020-01-05")
+    )
+    assert as_usual["multivariate"]["low"] < 0.55  # type: ignore[operator]
+    assert "all features together: area" in run("--multivariate").stdout
 
 
 class PageChecker(HTMLParser):
