@@ -1,6 +1,6 @@
 """When a retraining is due. Pure; all times are event time, milliseconds since the epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -64,9 +64,13 @@ def retraining_cause(policies: Sequence[Policy], raised: Raised) -> str | None:
 
     What was told of at this closing comes first, then what stands and is still out of bounds.
     """
-    told = [each.lead for each in raised.told if each.state == "confirmed"]
-    findings = [f for f in told or raised.standing if any(_covers(p, f) for p in policies)]
-    causes = [finding.cause for finding in findings if finding.cause is not None]
+
+    def asking(findings: Iterable[Finding]) -> list[str]:
+        covered = (f for f in findings if any(_covers(p, f) for p in policies))
+        return [finding.cause for finding in covered if finding.cause is not None]
+
+    told = (each.lead for each in raised.told if each.state == "confirmed")
+    causes = asking(told) or asking(raised.standing)
     if not causes:
         return None
     more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""

@@ -1,6 +1,10 @@
 import pytest
 
-from serving.monitoring.schedule import Decision, decide
+from serving.alerting.alarms import Raised
+from serving.alerting.declared import Policy
+from serving.alerting.grouping import Told
+from serving.monitoring.schedule import Decision, decide, retraining_cause
+from tests.serving.alerting.figures import figure
 from training.spec import Training
 
 DAY = 86_400_000
@@ -68,3 +72,17 @@ def test_before_a_first_model_is_live_an_alert_asks_for_nothing() -> None:
     decision = _decide(35, last=30, cause=DRIFT, model=False)
 
     assert decision == Decision(None, "none: no model is live yet")
+
+
+def test_what_asks_for_a_retraining_is_what_was_just_told_else_what_stands() -> None:
+    told = Told("k", "confirmed", "warning", figure("told"))
+    unfair = Told("f", "confirmed", "warning", figure("unfair", kind="fairness"))
+    standing = [figure("stands"), figure("beside")]
+
+    def cause(*of: Told) -> str | None:
+        return retraining_cause((Policy("retrain"),), Raised([], list(of), standing))
+
+    assert cause(told, unfair) == "PSI of told is 0.5"
+    # What no policy is about must not hide what one is about.
+    assert cause(unfair) == cause() == "PSI of stands is 0.5 (and 1 more)"
+    assert retraining_cause((Policy("roll back"),), Raised([], [told], standing)) is None
