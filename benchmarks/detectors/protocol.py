@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.detectors.baselines import Contender
 from benchmarks.detectors.naive_bayes import NaiveBayes
 from benchmarks.detectors.tasks import LENGTH, Instances
 
 CHUNK = 2_000
+WITHIN = 10_000
+"""An alarm later than so many instances after a drift has not found it."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,26 @@ def alarms_with_learner(instances: Instances, detector: Contender) -> list[int]:
     return found
 
 
+def all_alarms(values: NDArray[np.float64], detector: Contender) -> list[int]:
+    """Return the alarms of a detector on values that do not depend on them."""
+    found, at = list[int](), 0
+    while at < len(values):
+        index = detector.update(values[at:])
+        if index is None:
+            break
+        at += index + 1
+        found.append(at - 1)
+    return found
+
+
 def score(alarms: Sequence[int], drifts: Sequence[int], length: int = LENGTH) -> Score:
-    """Count: the first alarm after a drift and before the next one is true, others are false."""
+    """Count: the first alarm after a drift and before the next one is true where it comes within
+    :data:`WITHIN`; all others are false."""
     given = np.array(alarms, np.int64)
     delays = []
     for begin, end in zip(drifts, [*drifts[1:], length], strict=True):
         within = given[(given >= begin) & (given < end)]
-        if len(within):
+        if len(within) and within[0] - begin < WITHIN:
             delays.append(int(within[0]) - begin)
     found = len(delays)
     return Score(
@@ -71,18 +87,21 @@ def mean_score(scores: Sequence[Score]) -> Score:
     )
 
 
+def _key(one: Score) -> tuple[float, float, float]:
+    return (one.delay, one.false_alarms, one.missed)
+
+
+def beaten_by(scores: dict[str, Score], name: str) -> list[str]:
+    """Return who is at least as good in delay, false alarms and missed drifts, and better in one of
+    them."""
+    own = _key(scores[name])
+    return [
+        other
+        for other, one in scores.items()
+        if _key(one) != own and all(a <= b for a, b in zip(_key(one), own, strict=True))
+    ]
+
+
 def front(scores: dict[str, Score]) -> set[str]:
-    """Return who is on the Pareto front: no other is at least as good in delay, false alarms and
-    missed drifts, and better in one of them."""
-
-    def key(one: Score) -> tuple[float, float, float]:
-        return (one.delay, one.false_alarms, one.missed)
-
-    def beaten(one: Score) -> bool:
-        return any(
-            key(other) != key(one)
-            and all(a <= b for a, b in zip(key(other), key(one), strict=True))
-            for other in scores.values()
-        )
-
-    return {name for name, one in scores.items() if not beaten(one)}
+    """Return who is on the Pareto front: beaten by no other."""
+    return {name for name in scores if not beaten_by(scores, name)}

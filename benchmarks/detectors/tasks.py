@@ -1,12 +1,13 @@
 """Streams with known drifts: STAGGER, Agrawal and RandomRBF as OPTWIN's authors set them up.
 
 100,000 instances, another concept after every 20,000 (so four drifts), at once or within 1,000
-instances. The generators are river's.
+instances; the concepts and their order, MOA's defaults and one seed for all concepts of a stream
+are theirs (github.com/maurodlt/OptWin, the scripts of the classification experiments). The
+generators are river's, which are made after MOA's.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 LENGTH = 100_000
 EVERY = 20_000
 WIDTH = 1_000
+SPARE = 1_000  # by so many the draws of a gradual change may differ from 20,000
 DRIFTS = tuple(range(EVERY, LENGTH, EVERY))
 
 Floats = NDArray[np.float64]
@@ -33,24 +35,24 @@ class Instances:
 
 
 def stagger(concept: int, seed: int) -> Any:
-    """Return the generator of a concept."""
+    """Return the generator of a concept: MOA's functions 1, 2, 3, 1, 2."""
     from river.datasets.synth import STAGGER
 
     return STAGGER(classification_function=concept % 3, seed=seed)
 
 
 def agrawal(concept: int, seed: int) -> Any:
-    """Return the generator of a concept."""
+    """Return the generator of a concept: MOA's functions 5 to 1, and its noise of the inputs."""
     from river.datasets.synth import Agrawal
 
-    return Agrawal(classification_function=concept % 10, seed=seed)
+    return Agrawal(classification_function=4 - concept, seed=seed, perturbation=0.05)
 
 
 def random_rbf(concept: int, seed: int) -> Any:
-    """Return the generator of a concept: its centres are drawn anew."""
+    """Return the generator of a concept: its centres are those of the model seeds 1 to 5."""
     from river.datasets.synth import RandomRBF
 
-    return RandomRBF(seed_model=1_000 * seed + concept, seed_sample=seed)
+    return RandomRBF(seed_model=concept + 1, seed_sample=seed)
 
 
 TASKS: dict[str, tuple[Callable[[int, int], Any], dict[str, int]]] = {
@@ -61,32 +63,33 @@ TASKS: dict[str, tuple[Callable[[int, int], Any], dict[str, int]]] = {
 """Name → generator of a concept, and which inputs are codes below which number."""
 
 
-def make(task: str, seed: int, gradual: bool) -> Instances:
-    """Return the stream: concept c, c + 1, … where c is the seed's, 20,000 instances each."""
+def concepts_of(task: str, seed: int) -> list[Instances]:
+    """Return enough instances of each concept for :func:`stream`, all of one seed."""
     generator, codes = TASKS[task]
-    concepts = LENGTH // EVERY
-    rng = np.random.default_rng(seed)
+    found = []
+    for concept in range(LENGTH // EVERY):
+        made = list(generator(concept, seed).take(EVERY + SPARE))
+        names = list(made[0][0])
+        inputs = np.array([[x[name] for name in names] for x, _ in made], np.float64)
+        classes = np.array([y for _, y in made], np.int64)
+        found.append(Instances(inputs, classes, np.array([codes.get(n, 0) for n in names])))
+    return found
+
+
+def stream(concepts: list[Instances], seed: int, gradual: bool) -> Instances:
+    """Return 20,000 instances of each concept, one after the other; gradually the share of the next
+    one follows the sigmoid of MOA's ConceptDriftStream."""
     ahead = np.arange(LENGTH) / EVERY  # which concept it is the turn of
+    chosen = ahead.astype(np.int64)
     if gradual:
-        away = (np.arange(LENGTH) - EVERY / 2) % EVERY - EVERY / 2  # from the next or last drift
-        nearest = np.clip(np.round(ahead), 1, concepts - 1)
-        later = rng.random(LENGTH) < 1 / (1 + np.exp(-4 * np.clip(away, -5_000, 5_000) / WIDTH))
+        nearest = np.clip(np.round(ahead), 1, len(concepts) - 1)  # the next or last drift
+        away = np.arange(LENGTH) - nearest * EVERY
+        share = 1 / (1 + np.exp(-4 * np.clip(away, -5_000, 5_000) / WIDTH))
+        later = np.random.default_rng(seed).random(LENGTH) < share
         chosen = (nearest - 1 + later).astype(np.int64)
-    else:
-        chosen = ahead.astype(np.int64)
+    inputs = np.empty((LENGTH, concepts[0].inputs.shape[1]))
     classes = np.empty(LENGTH, np.int64)
-    inputs: Floats | None = None
-    names: list[Any] = []
-    for at in range(concepts):
+    for at, concept in enumerate(concepts):
         rows = np.flatnonzero(chosen == at)
-        made = generator(seed + at, 7_919 * seed + at).take(len(rows))
-        first = next(iter(made))
-        if inputs is None:
-            names = list(first[0])
-            inputs = np.empty((LENGTH, len(names)))
-        for row, (x, y) in zip(rows.tolist(), itertools.chain([first], made), strict=True):
-            inputs[row] = [x[name] for name in names]
-            classes[row] = y
-    if inputs is None:
-        raise ValueError("a stream has at least one concept")
-    return Instances(inputs, classes, np.array([codes.get(name, 0) for name in names]))
+        inputs[rows], classes[rows] = concept.inputs[: len(rows)], concept.classes[: len(rows)]
+    return Instances(inputs, classes, concepts[0].sizes)
