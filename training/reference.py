@@ -10,7 +10,7 @@ ranges, how much each feature moves by itself (:mod:`training.dispersion`), and 
 scores on the validation rows.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol
@@ -35,7 +35,8 @@ from training.tallying import (
     span_of,
 )
 
-BLOCK_ROWS = 65_536
+BLOCK_CELLS = 1_048_576
+"""So many values are binned at a time: memory grows neither with the rows nor with the columns."""
 OTHER = "other"
 MISSING = "missing"
 
@@ -169,8 +170,8 @@ class Reference:
             n: np.zeros(len(e) + 2, np.int64) for n, e in self.fine_edges.items() if n in wanted
         }
         arrays = self._arrays
-        for begin in range(0, len(rows.numeric), BLOCK_ROWS):
-            block = rows.numeric[begin : begin + BLOCK_ROWS]
+        for part in self._blocks(len(rows.numeric)):
+            block = rows.numeric[part]
             for column, (name, edges) in zip(block.T, arrays.items(), strict=True):
                 if name in counts:
                     counts[name] += _numeric_counts(column, edges)
@@ -331,8 +332,7 @@ class Reference:
         }
         indexes = {name: {t: i for i, t in enumerate(texts)} for name, texts in chosen.items()}
         for k, piece in enumerate(rows):
-            for begin in range(0, len(piece.numeric), BLOCK_ROWS):
-                part = slice(begin, begin + BLOCK_ROWS)
+            for part in self._blocks(len(piece.numeric)):
                 bins = self.fine_bins(
                     _Part(piece.numeric[part], [c[part] for c in piece.categories])
                 )
@@ -360,6 +360,12 @@ class Reference:
             calibration=None,
             groups={},
         )
+
+    def _blocks(self, rows: int) -> Iterator[slice]:
+        """Yield stretches of so many rows, each of :data:`BLOCK_CELLS` values at most."""
+        size = max(1, BLOCK_CELLS // max(1, len(self.names)))
+        for begin in range(0, rows, size):
+            yield slice(begin, begin + size)
 
     def _check(self, rows: Columns) -> None:
         if rows.numeric.shape[1] != len(self.edges) or len(rows.categories) != len(self.values):
