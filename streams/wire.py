@@ -187,9 +187,9 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
     """A monitor's finding (``P.alerts.v1``), one record per state that it enters.
 
     ``alert_id`` is a function of window, metric and state; ``key`` is that of the finding through
-    all of its states, by which receivers tell repetitions. ``offsets`` are the positions that the
-    monitor had read: topic → positions. ``action`` is what the pipeline did about it:
-    ``"retrain"``, ``"hold rollout"``, ``"roll back"`` or ``"none: <why>"``.
+    all of its states, by which receivers tell repetitions. ``offsets`` say up to where the monitor
+    had read: topic → positions of the first records of later windows. ``action`` is what the
+    pipeline did about it: ``"retrain"``, ``"hold rollout"``, ``"roll back"`` or ``"none: <why>"``.
 
     ``p_value`` is adjusted for all that was judged together; ``effect`` the size of the difference;
     ``reference`` says what was compared with (``"model 3"``); ``impact`` is by how much the loss is

@@ -19,7 +19,7 @@ from streams.topics import Topics
 from training.networks.tasks import Binary, Task
 from training.spec import Training
 
-FORM = 4
+FORM = 5
 """Of the saved state; one of another form is not read."""
 
 

@@ -149,6 +149,17 @@ class MonitorInputs:
         """Return input topic → partition → next offset."""
         return {topic: dict(reader.positions) for topic, reader in self.readers.items()}
 
+    def positions_at(self, end_ms: int) -> dict[str, dict[int, int]]:
+        """Return input topic → partition → next offset of what comes before ``end_ms``, however
+        much more was read. Predictions are not among them: their offsets count the markers of
+        transactions, which differ between equal runs."""
+        state, topics = self._state, self.topics
+        inputs = {topics.features: state.first_features, topics.labels: state.first_labels}
+        return {
+            topic: first.before(end_ms, self.readers[topic].positions)
+            for topic, first in inputs.items()
+        }
+
     def newest(self) -> list[list[str | int]]:
         """Return what :meth:`follow` takes as ``newest``."""
         return self._watermark.to_json()

@@ -41,9 +41,7 @@ class Publisher:
         """Write what the closing came to; ``read`` is input → partition → next offset."""
         for finding in closing.findings:
             self._outbox.metric(finding.metric, closing.end_ms)
-        # Offsets of predictions count transaction markers, which differ between equal runs.
-        stated = [topic for topic in read if topic != self._topics.predictions]
-        offsets = {topic: _positions(read[topic]) for topic in stated}
+        offsets = {topic: _positions(positions) for topic, positions in read.items()}
         for told in closing.told:
             alert = alert_of(
                 told, closing.decision.action, offsets, self._topics.labels, self._dashboard

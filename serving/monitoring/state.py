@@ -18,6 +18,7 @@ from serving.alerting.alarms import Alarms
 from serving.alerting.declared import Alerting
 from serving.alerting.finding import Finding
 from serving.alerting.grouping import Told
+from serving.monitoring.first_offsets import FirstOffsets
 from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.label_records import LabelRows
@@ -78,7 +79,7 @@ class MonitorState:
             watch_of(m, task, step_ms, self.groups, self.alarms.level) for m in self.monitors
         ]
         self.counted_version = 0
-        self.first_offsets: dict[int, dict[int, int]] = {}
+        self.first_features, self.first_labels = FirstOffsets(step_ms), FirstOffsets(step_ms)
         self.last_source: dict[int, int] = {}
         self.first_step_ms: int | None = None
         self.closed_ms: int | None = None
@@ -97,7 +98,7 @@ class MonitorState:
         if self.closed_ms is None:
             known = self.first_step_ms
             self.first_step_ms = first if known is None else min(known, first)
-        self._note_offsets(rows.partition, times, offsets)
+        self.first_features.note(rows.partition, times, offsets, self._retained_from_ms())
         self._count(rows, self.last_source)
 
     def add_predictions(
@@ -122,6 +123,7 @@ class MonitorState:
         duplicates = self.matcher.add_labels(
             rows.event_ids, rows.labels, rows.times_ms, partition, rows.offsets
         )
+        self.first_labels.note(partition, rows.times_ms, rows.offsets, self.closed_ms)
         self._settle()
         return duplicates
 
@@ -149,11 +151,7 @@ class MonitorState:
 
     def recount_from(self) -> dict[int, int]:
         """Return partition → first offset of the features topic that a recount must read."""
-        first: dict[int, int] = {}
-        for by_partition in self.first_offsets.values():
-            for partition, offset in by_partition.items():
-                first[partition] = min(offset, first.get(partition, offset))
-        return first
+        return self.first_features.earliest()
 
     # The definition of the features
 
@@ -166,7 +164,8 @@ class MonitorState:
         """
         for watch in self.watches:
             watch.forget_features()
-        self.first_offsets, self.last_source = {}, {}
+        self.first_features.clear()
+        self.last_source = {}
         self.use(LiveModel())
         from_ms = self._retained_from_ms()
         if tuple(group_fields) != self.groups.fields:
@@ -217,9 +216,8 @@ class MonitorState:
             "watches": [kept for kept, _ in watches],
             "alarms": self.alarms.to_json(),
             "counted_version": self.counted_version,
-            "first_offsets": [
-                [at, *o] for at, by in self.first_offsets.items() for o in by.items()
-            ],
+            "first_features": self.first_features.to_json(),
+            "first_labels": self.first_labels.to_json(),
             "last_source": list(self.last_source.items()),
             "first_step_ms": self.first_step_ms,
             "closed_ms": self.closed_ms,
@@ -240,8 +238,8 @@ class MonitorState:
             watch.load(kept, _under(f"watch{i}/", arrays))
         self.alarms.load(content["alarms"])
         self.counted_version = content["counted_version"]
-        for at, partition, offset in content["first_offsets"]:
-            self.first_offsets.setdefault(at, {})[partition] = offset
+        self.first_features.load(content["first_features"])
+        self.first_labels.load(content["first_labels"])
         self.last_source = dict(content["last_source"])
         self.first_step_ms = content["first_step_ms"]
         self.closed_ms = content["closed_ms"]
@@ -262,13 +260,14 @@ class MonitorState:
         before = end_ms + self.step_ms - self.reach_ms
         for watch in self.watches:
             watch.forget(before)
-        self.first_offsets = {at: o for at, o in self.first_offsets.items() if at >= before}
+        self.first_features.forget(before)
+        self.first_labels.forget(end_ms)
 
     def _placed(self, finding: Finding) -> Finding:
         """Return the finding with the place of its onset: the step's first feature record in the
         lowest partition that has one."""
         onset = finding.onset
-        first = {} if onset is None else self.first_offsets.get(onset.time_ms, {})
+        first = {} if onset is None else self.first_features.of_step(onset.time_ms)
         if onset is None or not first or onset.offset is not None:
             return finding
         partition = min(first)
@@ -280,14 +279,6 @@ class MonitorState:
         if len(matches):
             for watch in self.watches:
                 watch.add_matches(matches)
-
-    def _note_offsets(self, partition: int, times_ms: Ints, offsets: Ints) -> None:
-        """Remember per step where its first record stands, for a recount."""
-        retained = self._retained_from_ms()
-        starts, first = np.unique(step_starts(times_ms, self.step_ms), return_index=True)
-        for start, row in zip(starts.tolist(), first.tolist(), strict=True):
-            if retained is None or start >= retained:
-                self.first_offsets.setdefault(start, {}).setdefault(partition, int(offsets[row]))
 
     def _count(self, rows: FeatureRows, last_source: dict[int, int]) -> None:
         """Hand rows to the watches; repeats by source offset are none of them."""

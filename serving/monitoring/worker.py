@@ -195,7 +195,7 @@ class MonitorWorker:
                     self._pending.targets |= {topic: self._input_ends()[topic]}
                 return False
             closing = self.state.close(self._models.live)
-            self._publisher.publish(closing, self.inputs.positions())
+            self._publisher.publish(closing, self.inputs.positions_at(end_ms))
             eventful = bool(closing.told or closing.decision.reason)
             if eventful or time.monotonic() - self._saved_at_s > self._save_after_s:
                 self._save()

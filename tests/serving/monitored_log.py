@@ -9,7 +9,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+import numpy as np
 from confluent_kafka import Producer
+from numpy.typing import NDArray
 
 from features.definition import Definition
 from features.records import FeatureCodec, FeatureRows
@@ -32,13 +34,17 @@ from streams.wire import (
     Times,
 )
 from tests.serving.monitored import DEFINITION, EVENTS, LABELS, PARTITIONS, End, feature_rows
+from training.answers import Answers
+from training.networks.tasks import Binary
 from training.reference import Reference
 from training.spec import Training
+from training.validation_scores import calibration_sums, validation_scores
 
 MONITORS: tuple[Monitor, ...] = (
     DataDrift(window="2d", threshold=0.25, minimum=50),
     Performance(window="2d", minimum=50),
 )
+Validation = tuple[NDArray[np.float64], NDArray[np.float64]]
 TRAINING = Training(first_after="2d", every="30d", cooldown="2d")
 TURNS = 3_000
 
@@ -161,9 +167,15 @@ class MonitoredLog:
         command = Advance(f"advance-{time_ms}", time_ms)
         _writer(self.bootstrap).append_command(self.topics.commands, command)
 
-    def put_live(self, version: int, rows: list[FeatureRows], folder: Path) -> None:
+    def put_live(
+        self,
+        version: int,
+        rows: list[FeatureRows],
+        folder: Path,
+        validation: Validation | None = None,
+    ) -> None:
         """Append a model version whose reference is that of ``rows``, and put it live."""
-        self.register(version, rows, folder)
+        self.register(version, rows, folder, validation=validation)
         stage = StageChanged(version=version, stage="live", reason="test")
         _writer(self.bootstrap).append_model_event(self.topics.models, stage)
 
@@ -177,9 +189,16 @@ class MonitoredLog:
         rows: list[FeatureRows],
         folder: Path,
         definition: Definition = DEFINITION,
+        validation: Validation | None = None,
     ) -> None:
-        """Append a model version whose reference is that of ``rows``."""
+        """Append a model version whose reference is that of ``rows``, and of the scores and labels
+        (n,) of a ``validation``."""
         reference = Reference.from_rows(rows, definition)
+        if validation is not None:
+            answers, labels = Answers(validation[0]), validation[1]
+            reference = reference.with_scores(
+                validation_scores(Binary(), answers), calibration_sums(Binary(), answers, labels)
+            )
         content = json.dumps(reference.to_json()).encode()
         package = folder / f"model-{version}"
         package.mkdir()
