@@ -17,6 +17,7 @@ MARKED = ("data_drift", "prediction_drift", "concept_drift", "performance", "fai
 class _Finding:
     newest: Alert
     since_ms: int
+    was: Alert | None = None
     steps: list[AlertStep] = field(default_factory=list)
 
 
@@ -41,7 +42,9 @@ class AlertList:
         if held is None:
             held = _Finding(alert, at_ms)
         elif not _stands(held.newest):
-            held.since_ms = at_ms
+            held.since_ms, held.was = at_ms, None
+        if alert.state == "confirmed":
+            held.was = alert
         held.newest = alert
         held.steps.append(AlertStep(alert.state, at_ms, alert.value, alert.action))
         del held.steps[:-STEPS]
@@ -56,9 +59,12 @@ class AlertList:
     def whole(self) -> Alerts:
         """Return the alerts, the standing ones first."""
         found = [
-            AlertEntry(key, held.newest, held.since_ms, list(held.steps))
+            AlertEntry(
+                key, held.newest, held.since_ms, list(held.steps),
+                held.was if held.newest.state == "resolved" else None,
+            )
             for key, held in reversed(self._findings.items())
-        ]
+        ]  # fmt: skip
         found.sort(key=lambda entry: (not _stands(entry.newest), -entry.newest.window.end_ms))
         return Alerts(
             revision=self.revision,

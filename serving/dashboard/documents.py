@@ -490,12 +490,14 @@ class Health(Document, frozen=True, kw_only=True):
 
 class AlertEntry(msgspec.Struct, frozen=True):
     """A finding: its newest record, and the states that it went through (ascending). ``since_ms``
-    is when the newest excursion began: the end of the window (event time) that raised it first."""
+    is when the newest excursion began: the end of the window (event time) that raised it first.
+    ``was`` is the last record of one that is resolved from when it was confirmed: what it was."""
 
     key: str
     newest: Alert
     since_ms: int
     states: list["AlertStep"]
+    was: Alert | None = None
 
 
 class AlertStep(msgspec.Struct, frozen=True):

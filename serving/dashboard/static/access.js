@@ -3,7 +3,8 @@
 import { get, post } from "./api.js";
 import { toast } from "./announcing.js";
 import { ask } from "./dialog.js";
-import { h, refill } from "./dom.js";
+import { h, prose, refill } from "./dom.js";
+import { capital } from "./format.js";
 import { icon } from "./icons.js";
 
 let session = null;
@@ -36,12 +37,17 @@ function show() {
   dispatchEvent(new CustomEvent("kappa:session"));
 }
 
+/** How this browser may come to act. @param {any} session the session document, or null */
+export function howTo(session) {
+  return capital(session?.login ?? "the dashboard prints a link with a token where it was started");
+}
+
 /** Ask for the token; resolves to whether this browser may act now. @returns {Promise<boolean>} */
 export async function logIn() {
   if (session?.may_act) return true;
-  const how = session?.login ?? "The dashboard prints a link with a token where it was started.";
+  const how = howTo(session);
   const body = [
-    h("p", {}, how),
+    h("p", {}, prose(how)),
     h("label", { class: "field" }, h("span", {}, "Token"),
       h("input", { name: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" })),
   ];

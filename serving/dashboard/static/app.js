@@ -6,6 +6,7 @@ import { h, refill } from "./dom.js";
 import { setUpHeader } from "./header.js";
 import { icon } from "./icons.js";
 import { follow } from "./live.js";
+import { measured } from "./measuring.js";
 import { empty } from "./parts.js";
 import { ask, faultOf, held, onChange, want } from "./store.js";
 import { section as actions } from "./sections/actions.js";
@@ -44,7 +45,16 @@ function route() {
   const [id, ...rest] = location.hash.slice(1).split("/");
   const section = SECTIONS.find((each) => each.id === id) ?? SECTIONS[0];
   if (shown?.section !== section) show(section);
-  shown.parts?.go?.(decodeURIComponent(rest.join("/")));
+  shown.parts?.go?.(decoded(rest));
+}
+
+/** What follows the section in the hash; nothing where it can't be read. */
+function decoded(rest) {
+  try {
+    return decodeURIComponent(rest.join("/"));
+  } catch {
+    return "";
+  }
 }
 
 function show(section) {
@@ -82,12 +92,12 @@ function draw() {
     if (shown.parts === null) {
       body.replaceChildren();
       shown.parts = section.mount(body);
-      const rest = location.hash.split("/").slice(1).join("/");
       shown.parts.update();
-      if (rest) shown.parts.go?.(decodeURIComponent(rest));
+      const rest = decoded(location.hash.split("/").slice(1));
+      if (rest) shown.parts.go?.(rest);
     } else shown.parts.update();
     void body.offsetHeight; // the layout is a part of what an update costs
-    performance.measure(`draw ${section.id}`, { start: began });
+    measured(`draw ${section.id}`, began);
   } catch (fault) {
     console.error(fault);
     shown.parts = null;
@@ -116,6 +126,7 @@ setUpAnnouncer();
 onChange(later);
 addEventListener("hashchange", route);
 addEventListener("kappa:session", () => shown?.section.id === "actions" && draw());
+addEventListener("kappa:theme", () => shown && draw()); // canvases hold the colours they were drawn in
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the hash is the section's
   document.getElementById("main").focus();

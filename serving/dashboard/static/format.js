@@ -85,6 +85,12 @@ export function second(ms, zone = "UTC") {
   return maker(zone, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(ms);
 }
 
+/** The zone's name at a time, short: "EDT", "GMT+1". */
+export function zoneName(ms, zone = "UTC") {
+  const parts = new Intl.DateTimeFormat("en-US", { timeZone: zone, timeZoneName: "short" }).formatToParts(ms);
+  return parts.find((part) => part.type === "timeZoneName").value;
+}
+
 /** "12 Mar", or "08:00" where the axis spans days or less. */
 export function tick(ms, spanMs, zone = "UTC") {
   if (spanMs <= 2 * 86_400_000) return maker(zone, { hour: "2-digit", minute: "2-digit" }).format(ms);

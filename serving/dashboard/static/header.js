@@ -1,7 +1,7 @@
 /** The header: name, event-time clock, connection, colours. */
 
 import { refill } from "./dom.js";
-import { instant, span } from "./format.js";
+import { instant, span, zoneName } from "./format.js";
 import { icon } from "./icons.js";
 import { held, onChange } from "./store.js";
 
@@ -31,7 +31,7 @@ export function setUpHeader() {
     at("pipeline").textContent = overview.pipeline;
     at("versions").textContent = `features v${overview.definition} · ${overview.live ? `model ${overview.live}` : "prior"} live`;
     const newest = overview.newest_event_ms;
-    at("clock").textContent = newest === null ? "no event yet" : instant(newest, overview.timezone);
+    at("clock").textContent = newest === null ? "no event yet" : `${instant(newest, overview.timezone)} ${zoneName(newest, overview.timezone)}`;
     at("clock").title = newest === null ? "" : `Newest event time, ${overview.timezone}; ${span(Math.max(0, overview.now_ms - newest))} before the clock on the wall`;
     count(at("nav-alerts"), overview.standing.length);
     connection();

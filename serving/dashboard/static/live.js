@@ -1,5 +1,6 @@
 /** The stream of changes, and whether it is there. */
 
+import { measured } from "./measuring.js";
 import { put } from "./store.js";
 
 const SECTIONS = ["overview", "drift", "performance", "fairness", "rollout", "experiments", "health", "alerts", "trainings", "topics", "actions"];
@@ -33,7 +34,7 @@ export function follow(told) {
         alive();
         const began = performance.now();
         put(name, JSON.parse(event.data));
-        performance.measure(`take ${name}`, { start: began });
+        measured(`take ${name}`, began);
       });
     }
   };

@@ -1,6 +1,6 @@
 /** The pieces that sections are put together from: cards, figures in a row, badges, tables. */
 
-import { h } from "./dom.js";
+import { h, prose } from "./dom.js";
 import { icon } from "./icons.js";
 
 /**
@@ -48,12 +48,12 @@ export function table({ caption, columns, rows, hideCaption = true }) {
 
 /** What stands where there is nothing yet: what is missing, and what to do. */
 export function empty(what, todo) {
-  return h("div", { class: "empty" }, icon("empty"), h("strong", {}, what), h("p", {}, todo));
+  return h("div", { class: "empty" }, icon("empty"), h("strong", {}, what), h("p", {}, prose(todo)));
 }
 
 /** A message in a box. @param {string} text @param {string} [tone] */
 export function note(text, tone = "") {
-  return h("p", { class: "note", "data-tone": tone }, text);
+  return h("p", { class: "note", "data-tone": tone }, prose(text));
 }
 
 /** A row of exclusive choices. @param {string} label @param {Array<[string, string]>} options value, text */

@@ -69,6 +69,12 @@ export function heatColours(stops) {
   return made.map(([r, g, b]) => `rgb(${r},${g},${b})`);
 }
 
+/** Black or white, whichever can be read on a colour. @param {string} colour "rgb(r,g,b)" */
+export function inkOn(colour) {
+  const [r, g, b] = colour.slice(4, -1).split(",").map((part) => (Number(part) / 255) ** 2.2);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#101418" : "#ffffff";
+}
+
 /** @param {number} excess @returns {number} 0..64 */
 export function heatIndex(excess) {
   if (excess < 1) return Math.max(0, Math.min(31, Math.floor(excess * 32)));

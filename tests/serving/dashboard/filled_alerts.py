@@ -69,4 +69,10 @@ def resolved(alert: Alert) -> Alert:
     """Return the record that ends an alert."""
     from msgspec.structs import replace
 
-    return replace(alert, alert_id=f"{alert.alert_id}/resolved", state="resolved", value=12.0)
+    return replace(
+        alert,
+        alert_id=f"{alert.alert_id}/resolved",
+        state="resolved",
+        value=12.0,
+        cause="lag of monitor is back at 12 records, below 1,000",
+    )

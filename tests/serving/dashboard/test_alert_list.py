@@ -10,8 +10,10 @@ def test_a_finding_goes_through_its_states() -> None:
     alerts.take(alert("a", 2, "confirmed", action="retrain"))
     alerts.take(alert("b", 2, "confirmed"))
     assert [a.key for a in alerts.standing()] == ["b", "a"]
+    assert {entry.was for entry in alerts.whole().alerts} == {None}
     alerts.take(alert("a", 4, "resolved", value=0.1))
     found = alerts.whole()
+    assert found.alerts[1].was == alert("a", 2, "confirmed", action="retrain")
     assert [(entry.key, entry.newest.state) for entry in found.alerts] == [
         ("b", "confirmed"),
         ("a", "resolved"),

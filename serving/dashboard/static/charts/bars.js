@@ -59,12 +59,15 @@ export function histogram({ width, height = 130, label, bins, counts, series = 0
   const y = linear([0, most * 1.05], [height - bottom, 20]);
   const slot = width / counts.length;
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
+  const step = Math.ceil((Math.max(...bins.map((b) => b.length)) * 6.4 + 8) / slot); // labels do not touch
   counts.forEach((n, i) => {
     svg.append(s("rect", {
       class: `solid s${series}`, x: i * slot + 1, y: y(n), width: Math.max(1, slot - 2), height: Math.max(0, y(0) - y(n)), rx: 2,
     }, s("title", {}, `${bins[i]}: ${percent(n / total)}`)));
-    if (i % Math.ceil(44 / slot) === 0) {
-      svg.append(s("text", { x: (i + 0.5) * slot, y: height - 6, "text-anchor": "middle" }, bins[i]));
+    if (i % step === 0) {
+      const half = bins[i].length * 3.2;
+      const middle = Math.min(Math.max((i + 0.5) * slot, half), width - half);
+      svg.append(s("text", { x: middle, y: height - 6, "text-anchor": "middle" }, bins[i]));
     }
   });
   lines.forEach(({ bin, text }, i) => {

@@ -5,9 +5,13 @@ import { table } from "../parts.js";
 
 const watched = new WeakMap();
 const sizes = new ResizeObserver((entries) => {
-  for (const { target, contentRect } of entries) watched.get(target)?.(contentRect.width);
+  for (const { target, contentRect } of entries) {
+    if (target.isConnected) watched.get(target)?.(contentRect.width);
+    else sizes.unobserve(target);
+  }
 });
 const asTable = new Set();
+const widths = new Map();
 
 /**
  * A picture with a button that shows its figures as a table instead.
@@ -17,7 +21,7 @@ const asTable = new Set();
 export function picture({ name, draw, columns, rows, legend = null }) {
   const place = h("div", { class: "chart" });
   const button = h("button", { class: "button quiet small", type: "button", "data-key": `table of ${name}` });
-  let width = 0;
+  let width = widths.get(name) ?? 0; // as before: nothing jumps when a new one takes an old one's place
   const show = () => {
     const wantsTable = asTable.has(name);
     button.textContent = wantsTable ? "Show the picture" : "Show as a table";
@@ -31,12 +35,10 @@ export function picture({ name, draw, columns, rows, legend = null }) {
   watched.set(place, (now) => {
     if (Math.abs(now - width) < 1) return;
     width = now;
+    widths.set(name, now);
     if (!asTable.has(name)) show();
   });
   sizes.observe(place);
   show();
-  return h("figure", {}, place, h("div", { class: "legend-row row" }, legend, h("span", { class: "grow" }), button));
+  return h("figure", {}, place, h("div", { class: "legend-row" }, legend, button));
 }
-
-/** A legend of series: short lines in their colours. @param {Array<{text: string, kind?: string, series: number}>} list */
-export { legendOf } from "./legend.js";

@@ -35,9 +35,10 @@ export function flow({ width, nodes, edges, label }) {
   });
   if (fullW * scale > width) svg.style.width = `${Math.round(fullW * scale)}px`; // its frame scrolls
   const most = Math.max(1, ...edges.map((e) => e.rate ?? 0));
+  const idle = new Set(nodes.filter((n) => n.state === "unknown").map((n) => n.id));
   for (const edge of edges) {
     const [a, b] = [place.get(edge.source), place.get(edge.target)];
-    if (a && b) pipe(svg, edge, a, b, upright, most);
+    if (a && b) pipe(svg, idle.has(edge.target) ? { ...edge, lag: null } : edge, a, b, upright, most);
   }
   for (const node of nodes) svg.append(box(node, place.get(node.id)));
   return svg;
@@ -70,12 +71,13 @@ function isLate({ lag, rate: flows }) {
   return Boolean(lag) && lag > 1000 && lag > 10 * (flows ?? 0);
 }
 
-const STATES = { running: "running", silent: "silent", unknown: "not told of yet", present: "", missing: "missing" };
+const STATES = { running: "running", silent: "silent", unknown: "not run", present: "", missing: "missing" };
 
 function box(node, { x, y }) {
   const topic = node.kind === "topic";
-  const late = !topic && isLate(node) ? " late" : "";
-  const figures = [node.rate === null ? null : rate(node.rate), topic && node.records !== null ? count(node.records) : null,
+  const idle = node.state === "unknown"; // nobody who reads could be behind
+  const late = !topic && !idle && isLate(node) ? " late" : "";
+  const figures = idle ? [] : [node.rate === null ? null : rate(node.rate), topic && node.records !== null ? count(node.records) : null,
     !topic && node.lag ? `${count(node.lag)} behind` : null].filter(Boolean);
   const under = (late ? figures.slice(-1) : figures.slice(0, topic ? 2 : 1)).join(" · ") || STATES[node.state] || (topic ? "empty" : "");
   const name = [node.label, topic ? "topic" : "process", STATES[node.state], ...figures].filter(Boolean).join(", ");

@@ -1,15 +1,17 @@
 /** The heat map: rows × windows on one canvas. 200 × 30 cells are drawn in a few milliseconds. */
 
 import { h } from "../dom.js";
-import { heatColours, heatIndex } from "../scales.js";
+import { heatColours, heatIndex, inkOn } from "../scales.js";
 
-const CELL_PX = 17;
 const HEAD_PX = 22;
+const [LOWEST, HIGHEST, TALL] = [17, 32, 460]; // rows are as high as there is room for
+const WRITTEN = [30, 22]; // a cell of that size holds its figure
 const MOST_LABEL = 210;
 
 /**
  * @typedef {{rows: string[], columns: string[], heads: string[], excess: Array<Array<number|null>>,
- *   say: (row: number, column: number) => string, open: (row: number, column: number) => void}} Map
+ *   text: (row: number, column: number) => string, say: (row: number, column: number) => string,
+ *   open: (row: number, column: number) => void}} Map `text` is written into cells that are out of bounds
  */
 
 /** @returns {{element: HTMLElement, update: (map: Map) => void, select: (row: number, column: number) => void}} */
@@ -21,7 +23,7 @@ export function heatmap(label) {
     "aria-describedby": "heat-readout", "data-scroll": "heat",
   }, canvas);
   const element = h("div", { class: "heat" }, scroll, told);
-  const state = { map: null, width: 0, row: -1, column: -1, labels: 0, cell: 0 };
+  const state = { map: null, width: 0, row: -1, column: -1, labels: 0, cell: 0, high: LOWEST };
 
   const draw = () => state.map && state.width > 0 && paint(canvas, state);
   const pick = (row, column) => {
@@ -34,7 +36,7 @@ export function heatmap(label) {
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    const row = Math.floor((event.clientY - box.top - HEAD_PX) / CELL_PX);
+    const row = Math.floor((event.clientY - box.top - HEAD_PX) / state.high);
     const column = Math.floor((event.clientX - box.left - state.labels) / state.cell);
     const inside = row >= 0 && row < state.map.rows.length && column >= 0 && column < state.map.columns.length;
     return inside ? [row, column] : null;
@@ -55,7 +57,7 @@ export function heatmap(label) {
       event.preventDefault();
       const fresh = state.row < 0;
       pick(fresh ? 0 : state.row + step[0], fresh ? state.map.columns.length - 1 : state.column + step[1]);
-      into(scroll, HEAD_PX + state.row * CELL_PX);
+      into(scroll, HEAD_PX + state.row * state.high, state.high);
     } else if (event.key === "Home" || event.key === "End") {
       event.preventDefault();
       pick(Math.max(0, state.row), event.key === "Home" ? 0 : state.map.columns.length - 1);
@@ -69,7 +71,6 @@ export function heatmap(label) {
     state.width = entry.contentRect.width;
     draw();
   }).observe(scroll);
-  addEventListener("kappa:theme", draw);
 
   return {
     element,
@@ -84,9 +85,19 @@ export function heatmap(label) {
   };
 }
 
-function into(scroll, y) {
-  if (y - CELL_PX < scroll.scrollTop) scroll.scrollTop = Math.max(0, y - HEAD_PX - CELL_PX);
-  else if (y + CELL_PX > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = y + 2 * CELL_PX - scroll.clientHeight;
+/**
+ * The same picture to look at alone, for a row of a few features.
+ * @param {number} width @param {Map} map @param {string} label
+ */
+export function stillMap(width, map, label) {
+  const canvas = h("canvas", { role: "img", "aria-label": label });
+  paint(canvas, { map, width, row: -1, column: -1, labels: 0, cell: 0, high: LOWEST });
+  return h("div", { class: "heat still" }, canvas);
+}
+
+function into(scroll, y, high) {
+  if (y - high < scroll.scrollTop) scroll.scrollTop = Math.max(0, y - HEAD_PX - high);
+  else if (y + high > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = y + 2 * high - scroll.clientHeight;
 }
 
 /** @returns {{none: string, calm: string, near: string, over: string, far: string}} */
@@ -107,7 +118,9 @@ function paint(canvas, state) {
   state.labels = Math.ceil(Math.min(widest + 12, MOST_LABEL, state.width * 0.42));
   state.cell = Math.max(5, (state.width - state.labels) / Math.max(1, heads.length));
   const width = Math.max(state.width, state.labels + state.cell * heads.length);
-  const height = HEAD_PX + rows.length * CELL_PX;
+  state.high = Math.max(LOWEST, Math.min(HIGHEST, Math.floor(TALL / Math.max(1, rows.length))));
+  const { high } = state;
+  const height = HEAD_PX + rows.length * high;
   const scale = devicePixelRatio || 1;
   if (canvas.width !== Math.round(width * scale)) canvas.width = Math.round(width * scale);
   if (canvas.height !== Math.round(height * scale)) canvas.height = Math.round(height * scale);
@@ -118,7 +131,7 @@ function paint(canvas, state) {
   context.font = font;
   context.textBaseline = "middle";
   context.fillStyle = of.getPropertyValue("--text");
-  rows.forEach((name, i) => context.fillText(fitted(context, name, state.labels - 10), 0, HEAD_PX + (i + 0.5) * CELL_PX));
+  rows.forEach((name, i) => context.fillText(fitted(context, name, state.labels - 10), 0, HEAD_PX + (i + 0.5) * high));
   context.fillStyle = of.getPropertyValue("--muted");
   heading(context, state, heads);
   const gap = state.cell > 9 ? 1.5 : 0.5;
@@ -130,13 +143,26 @@ function paint(canvas, state) {
   }));
   for (const [colour, cells] of byColour) {
     context.fillStyle = colour;
-    for (const [k, i] of cells) context.fillRect(state.labels + k * state.cell, HEAD_PX + i * CELL_PX, state.cell - gap, CELL_PX - gap);
+    for (const [k, i] of cells) context.fillRect(state.labels + k * state.cell, HEAD_PX + i * high, state.cell - gap, high - gap);
   }
+  if (state.cell >= WRITTEN[0] && high >= WRITTEN[1]) written(context, state, colours);
   if (state.row >= 0) {
     context.strokeStyle = of.getPropertyValue("--text");
     context.lineWidth = 2;
-    context.strokeRect(state.labels + state.column * state.cell - 1, HEAD_PX + state.row * CELL_PX - 1, state.cell + 2 - gap, CELL_PX + 2 - gap);
+    context.strokeRect(state.labels + state.column * state.cell - 1, HEAD_PX + state.row * high - 1, state.cell + 2 - gap, high + 2 - gap);
   }
+}
+
+/** The figures of the cells that are out of bounds, in a colour that can be read on theirs. */
+function written(context, state, colours) {
+  context.save();
+  context.textAlign = "center";
+  state.map.excess.forEach((row, i) => row.forEach((value, k) => {
+    if (value === null || value === undefined || value < 1) return;
+    context.fillStyle = inkOn(colours[heatIndex(value)]);
+    context.fillText(state.map.text(i, k), state.labels + (k + 0.5) * state.cell - 0.5, HEAD_PX + (i + 0.5) * state.high);
+  }));
+  context.restore();
 }
 
 function heading(context, state, heads) {
@@ -155,6 +181,7 @@ const fits = new Map();
 
 /** A name cut to a width; remembered, as measuring text is what costs. */
 function fitted(context, name, width) {
+  if (fits.size > 2000) fits.clear();
   const key = `${name}/${width}`;
   if (!fits.has(key)) {
     let cut = name;

@@ -9,6 +9,7 @@ const LEFT = 52;
 const RIGHT = 10;
 const BOTTOM = 24;
 const TOP = 22;
+const GLYPH = 12;
 
 /**
  * @typedef {{at: number, value: number|null, low?: number|null, high?: number|null, text?: string}} Point
@@ -32,10 +33,13 @@ export function lines(about) {
   const y = linear(spread, [height - BOTTOM, TOP]);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
   axes(svg, { x, y, from, to, spread, width, height, zone, axis: about.axis });
-  for (const mark of marks.filter((m) => m.at >= from && m.at <= to)) {
+  let free = -Infinity;
+  for (const mark of marks.filter((m) => m.at >= from && m.at <= to).sort((a, b) => a.at - b.at)) {
+    const at = Math.max(x(mark.at), free); // signs of the same time stand side by side
+    free = at + GLYPH;
     svg.append(s("g", {},
       s("line", { class: `mark-line mark-${mark.kind}`, x1: x(mark.at), x2: x(mark.at), y1: TOP - 4, y2: height - BOTTOM }),
-      glyph(mark.kind, x(mark.at), 9), s("title", {}, mark.text)));
+      glyph(mark.kind, at, 9), s("title", {}, mark.text)));
   }
   if (about.zero) svg.append(s("line", { class: "zero", x1: LEFT, x2: width - RIGHT, y1: y(0), y2: y(0) }));
   if (limit !== null) {
@@ -62,10 +66,14 @@ function axes(svg, { x, y, from, to, spread, width, height, zone, axis }) {
   const wanted = Math.max(2, Math.floor(width / 110));
   const named = axis ?? ((at, span) => tick(at, span, zone));
   const places = axis ? ticks(from, to, wanted) : timeTicks(from, to, wanted);
+  let free = -Infinity;
   for (const at of places) {
-    if (x(at) < LEFT - 1 || x(at) > width - RIGHT + 1) continue;
-    const anchor = x(at) > width - 34 ? "end" : x(at) < LEFT + 20 ? "start" : "middle";
-    svg.append(s("text", { x: x(at), y: height - 6, "text-anchor": anchor }, named(at, to - from)));
+    const text = named(at, to - from);
+    const half = text.length * 3.2;
+    const middle = Math.min(Math.max(x(at), LEFT - 14 + half), width - half);
+    if (x(at) < LEFT - 1 || x(at) > width - RIGHT + 1 || middle - half < free) continue;
+    free = middle + half + 10;
+    svg.append(s("text", { x: middle, y: height - 6, "text-anchor": "middle" }, text));
   }
   svg.append(s("line", { class: "axis base", x1: LEFT, x2: width - RIGHT, y1: height - BOTTOM, y2: height - BOTTOM }));
 }

@@ -1,6 +1,6 @@
 /** Actions: what can be done, and what was. */
 
-import { known } from "../access.js";
+import { howTo, known } from "../access.js";
 import { h, refill } from "../dom.js";
 import { capital, second } from "../format.js";
 import { zone } from "../header.js";
@@ -26,7 +26,7 @@ function draw(place, done) {
   const may = session?.may_act === true;
   const offered = session ? ORDERS.filter((o) => session.actions.includes(o.name)) : ORDERS;
   refill(place,
-    !may && note(`This browser may look, not act. ${session?.login ?? "“Unlock actions” above asks for the token."}`),
+    !may && note(`This browser may look, not act. ${howTo(session)}, or enter the token under “Unlock actions”.`),
     session && !session.actions.length && note("This dashboard was started for reading only.", "warn"),
     h("div", { class: "stack" },
       h("div", { class: "tiles" }, offered.map((o) =>

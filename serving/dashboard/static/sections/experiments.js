@@ -80,7 +80,7 @@ function verdict(kind, reason) {
 
 function shown(f) {
   const versions = [...new Set(f.course.map((p) => p.version))];
-  const told = h("p", { class: "readout", "aria-hidden": "true" });
+  const told = h("p", { class: "readout hover", "aria-hidden": "true" });
   const drawnLines = versions.map((version, i) => ({
     name: `model ${version}`, series: i,
     points: f.course.filter((p) => p.version === version).map((p) => ({ at: p.at_ms, value: p.difference, low: p.low, high: p.high })),

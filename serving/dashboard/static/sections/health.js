@@ -56,14 +56,32 @@ function short(ms) {
   return ms < 1000 ? `${ms} ms` : ms < 60_000 ? `${ms / 1000} s` : `${ms / 60_000} min`;
 }
 
+/** Per role and topic; the partitions behind are folded away. */
 function lag(list) {
-  if (!list.length) return card({ title: "Lag by partition", size: "half" }, empty("Nobody has committed yet.", "Start the workers with `kappa up`."));
-  const order = [...list].sort((a, b) => b.lag - a.lag);
-  return card({ title: "Lag by partition", note: order[0].lag ? "largest first" : "nobody is behind", size: "half" }, table({
-    caption: "Lag by role, topic and partition",
-    columns: [{ name: "Role" }, { name: "Topic" }, { name: "Partition", numeric: true }, { name: "Next to read", numeric: true }, { name: "End", numeric: true }, { name: "Behind", numeric: true }],
-    rows: order.slice(0, 40).map((p) => [p.role, p.topic, p.partition, count(p.committed), count(p.end), p.lag ? h("strong", {}, count(p.lag)) : "0"]),
+  if (!list.length) return card({ title: "Lag", size: "half" }, empty("Nobody has committed yet.", "Start the workers with `kappa up`."));
+  const readers = new Map();
+  for (const p of list) {
+    const key = `${p.role} ${p.topic}`;
+    if (!readers.has(key)) readers.set(key, { role: p.role, topic: p.topic, parts: [], lag: 0, next: 0 });
+    const reader = readers.get(key);
+    reader.parts.push(p);
+    reader.lag += p.lag;
+    reader.next += p.committed ?? 0;
+  }
+  const order = [...readers.values()].sort((a, b) => b.lag - a.lag);
+  return card({ title: "Lag", note: order[0].lag ? "largest first" : "nobody is behind", size: "half" }, table({
+    caption: "Lag by role and topic",
+    columns: [{ name: "Role" }, { name: "Topic" }, { name: "Read", numeric: true }, { name: "Behind", numeric: true }, { name: "Worst partition" }],
+    rows: order.map((r) => [r.role, r.topic, count(r.next), r.lag ? h("strong", {}, count(r.lag)) : "0", parts(r)]),
   }));
+}
+
+function parts({ role, topic, parts: list }) {
+  const order = [...list].sort((a, b) => b.lag - a.lag || a.partition - b.partition);
+  const says = order[0].lag ? `${order[0].partition}: ${count(order[0].lag)}` : `${list.length} level`;
+  const key = `lag ${role} ${topic}`;
+  return h("details", { "data-key": key }, h("summary", { "data-key": `${key} summary`, "aria-label": `Partitions of ${topic} for ${role}: ${says}` }, says),
+    h("ul", { class: "num" }, order.map((p) => h("li", {}, `${p.partition}: ${count(p.committed)} of ${count(p.end)}${p.lag ? `, ${count(p.lag)} behind` : ""}`))));
 }
 
 function processes(doc) {
@@ -90,5 +108,6 @@ function figures(p) {
   const all = Object.entries(p.figures);
   if (!all.length) return NONE;
   return h("details", { "data-key": `figures ${p.worker}` }, h("summary", { "data-key": `figures-summary ${p.worker}`, "aria-label": `${all.length} figures of ${p.role}` }, String(all.length)),
-    h("ul", {}, all.slice(0, SHOWN_FIGURES).map(([name, value]) => h("li", { class: "num" }, `${name} ${number(value)}`))));
+    h("ul", {}, all.slice(0, SHOWN_FIGURES).map(([name, value]) => h("li", { class: "num" }, `${name} ${number(value)}`)),
+      all.length > SHOWN_FIGURES ? h("li", { class: "muted" }, `and ${all.length - SHOWN_FIGURES} more`) : null));
 }

@@ -39,15 +39,25 @@ function draw(place, doc, chosen, update) {
     doc.groups.length > 0 && picker("Group", [["", "all events"], ...doc.groups.map((g) => [g, g])], chosen.group, set("group")));
   const charts = doc.metrics.map((metric, i) => {
     const series = doc.series.filter((one) => one.metric === metric && (one.group ?? "") === chosen.group && (one.by === by || one.estimated));
-    return series.length ? chart(doc, metric, series, i === 0) : null;
+    return series.length ? chart(doc, metric, series, i === 0 ? { size: "", height: 280 } : { size: "half", height: 200 }) : null;
   }).filter(Boolean);
   refill(place, h("div", { class: "stack" }, tools,
     h("div", { class: "grid" }, charts.length ? charts : card({ title: "Performance" }, empty("Nothing of this group.", "Choose another one above.")),
       markTable(doc.marks))));
 }
 
-function chart(doc, metric, series, first) {
-  const told = h("p", { class: "readout", "aria-hidden": "true" });
+/** The headline figure alone, for the overview. @param {any} doc the performance document, or undefined */
+export function headline(doc) {
+  const tools = h("a", { href: "#performance" }, "All figures");
+  const metric = doc?.metrics.find((name) => doc.series.some((one) => one.metric === name && !one.group && !one.estimated));
+  if (!metric) return card({ title: "Performance", size: "half", tools }, empty("No figures yet.", "They come once a window of `Performance` has enough answers with labels."));
+  const of = doc.series.filter((one) => one.metric === metric && !one.group && !one.estimated);
+  const by = of.some((one) => one.by === "event") ? "event" : of[0].by;
+  return chart(doc, metric, of.filter((one) => one.by === by), { size: "half", height: 190, tools });
+}
+
+function chart(doc, metric, series, { size, height, tools = null }) {
+  const told = h("p", { class: "readout hover", "aria-hidden": "true" });
   const drawnLines = series.map((one) => ({
     name: `model ${one.version || "prior"}${one.estimated ? " (estimated)" : ""}`,
     series: doc.versions.indexOf(one.version), estimated: one.estimated,
@@ -66,11 +76,11 @@ function chart(doc, metric, series, first) {
     ...kinds.map((kind) => ({ text: NAMES[kind], sign: kind })),
   ]);
   const better = doc.higher_is_better.includes(metric) ? "higher is better" : "lower is better";
-  return card({ title: capital(words(metric)), note: better, size: first ? "" : "half" },
+  return card({ title: capital(words(metric)), note: `${better}${series[0].by === "event" ? ", by event time" : ", by the labels' arrival"}`, size, tools },
     picture({
       name: `${words(metric)} over event time`, legend,
       draw: (width) => lines({
-        width, height: first ? 280 : 200, label: summary(metric, drawnLines, doc.marks), lines: drawnLines, marks, limit, zone: zone(),
+        width, height, label: summary(metric, drawnLines, doc.marks), lines: drawnLines, marks, limit, zone: zone(),
         told: (text) => (told.textContent = text),
       }),
       columns: [{ name: "Window's end" }, { name: "Version", numeric: true }, { name: "Value", numeric: true }, { name: "95 % interval", numeric: true }, { name: "Labels", numeric: true }, { name: "Told again", numeric: true }],

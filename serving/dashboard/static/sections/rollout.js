@@ -64,14 +64,14 @@ function trial(list, guardrails, first) {
   }));
   const byCount = points.length > 0 && list.every((j) => j.mean === null || j.n !== null);
   const mine = guardrails.filter((g) => g.version === last.version);
-  const told = h("p", { class: "readout", "aria-hidden": "true" });
+  const told = h("p", { class: "readout hover", "aria-hidden": "true" });
   const title = `Model ${last.version} against ${last.against ? `model ${last.against}` : "the prior"}`;
   const chart = points.length ? picture({
     name: `Confidence sequence of ${title}, ${last.stage}`,
-    legend: legendOf([{ text: "loss of the challenger less that of the live one", sign: "line", series: 0 }, ...(last.margin === null ? [] : [{ text: `may be worse by ${number(last.margin)}`, sign: "limit" }])]),
+    legend: legendOf([{ text: `loss of the challenger less that of the live one, by ${byCount ? "number of outcomes" : "time"}`, sign: "line", series: 0 }, ...(last.margin === null ? [] : [{ text: `may be worse by ${number(last.margin)}`, sign: "limit" }])]),
     draw: (width) => lines({
       width, height: 220, zero: true, limit: last.margin, zone: zone(), lines: [{ name: "difference", series: 0, points }],
-      axis: byCount ? (n) => `${count(Math.round(n))} outcomes` : undefined,
+      axis: byCount ? (n) => count(Math.round(n)) : undefined,
       label: `${title}: the difference of losses is ${number(last.mean)}, between ${number(last.low)} and ${number(last.high)}; below zero the challenger is better.`,
       told: (text) => (told.textContent = text),
     }),
