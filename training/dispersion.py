@@ -7,9 +7,11 @@ it, as a monitor's window will be with the reference. Were events independent, t
 chi-squared X² of B bins would be B − 1 on average; what it is in truth is X² = (B − 1)·φ, with φ
 the dispersion factor of quasi-likelihood (Wedderburn 1974; McCullagh and Nelder 1989, 4.5). Where
 few movements account for all bins together, X² also scatters more than a chi-squared of B − 1
-degrees of freedom; d = 2·mean² / variance of X² are those it has (Satterthwaite's approximation, as
-in Rao and Scott's second-order correction, 1984). So X² / ((B − 1)·φ) is judged as F with d and
-d·K degrees of freedom, K the number of comparisons that φ is the mean of.
+degrees of freedom: it has d = (tr Σ)² / tr Σ² of them, Σ the covariance of the bins' differences
+(Satterthwaite's approximation, as in Rao and Scott's second-order correction, 1984). Of K
+comparisons the estimated Σ has rank K at most, so d is told too small rather than too large, and
+chance is given more than its due. So X² / ((B − 1)·φ) is judged as F with d and d·K degrees of
+freedom, as φ is the mean of K comparisons.
 """
 
 from __future__ import annotations
@@ -150,24 +152,24 @@ def measured(blocks: Ints) -> tuple[float, float, int, float] | None:
     bins = blocks.shape[1]
     if len(blocks) < LEAST_BLOCKS or bins < 2:
         return None
-    statistics = forward_statistics(blocks.astype(np.float64))
-    mean, variance = float(statistics.mean()), float(statistics.var(ddof=1))
-    factor = max(1.0, mean / (bins - 1))
-    freedom = 2 * mean**2 / variance if variance > 0 else bins - 1.0
+    differences = forward_differences(blocks.astype(np.float64))
+    covariance = differences.T @ differences / len(differences)
+    total, squares = float(np.trace(covariance)), float((covariance**2).sum())
+    freedom = total**2 / squares if squares > 0 else bins - 1.0
     bounded = float(np.clip(freedom, 1.0, bins - 1))
-    return factor, bounded, len(statistics), float(sizes.mean())
+    return max(1.0, total / (bins - 1)), bounded, len(differences), float(sizes.mean())
 
 
-def forward_statistics(blocks: Floats) -> Floats:
-    """Return the two-sample X² of each block but the first against all before it, (blocks − 1,)."""
+def forward_differences(blocks: Floats) -> Floats:
+    """Return each block but the first against all before it, (blocks − 1, bins): of independent
+    events about standard normal, and of each row the sum of squares is the two-sample X²."""
     before, after = np.cumsum(blocks, axis=0)[:-1], blocks[1:]
     n_before = before.sum(axis=1, keepdims=True)
     n_after = after.sum(axis=1, keepdims=True)
     pooled = (before + after) / (n_before + n_after)
-    difference = (after / n_after - before / n_before) ** 2
-    terms = np.divide(difference, pooled, out=np.zeros_like(pooled), where=pooled > 0)
-    weight: Floats = (1 / (1 / n_before + 1 / n_after))[:, 0]
-    result: Floats = terms.sum(axis=1) * weight
+    noise = np.sqrt(pooled * (1 / n_before + 1 / n_after))
+    difference = after / n_after - before / n_before
+    result: Floats = np.divide(difference, noise, out=np.zeros_like(pooled), where=pooled > 0)
     return result
 
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
-from training.dispersion import Blocks, Dispersion, forward_statistics, measured
+from training.dispersion import Blocks, Dispersion, forward_differences, measured
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
@@ -26,7 +26,8 @@ def test_independent_events_have_a_factor_of_one() -> None:
 
 def test_each_statistic_is_that_of_the_block_against_all_before() -> None:
     blocks = _blocks(6, 500, 0.2, 1)
-    for i, statistic in enumerate(forward_statistics(blocks.astype(float)).tolist()):
+    statistics = (forward_differences(blocks.astype(float)) ** 2).sum(axis=1)
+    for i, statistic in enumerate(statistics.tolist()):
         table = np.stack([blocks[: i + 1].sum(axis=0), blocks[i + 1]])
         assert statistic == pytest.approx(chi2_contingency(table, correction=False).statistic)
 
@@ -47,6 +48,8 @@ def test_a_single_way_of_moving_has_one_degree_of_freedom() -> None:
     entry = measured(blocks)
     assert entry is not None
     assert entry[1] < 2
+    few = [measured(blocks[i : i + 7]) for i in range(0, 294, 7)]
+    assert np.mean([each[1] for each in few if each is not None]) < 2
 
 
 def test_blocks_end_with_the_last_row_and_longer_ones_are_sums() -> None:
