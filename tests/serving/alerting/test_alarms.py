@@ -57,8 +57,8 @@ def test_what_follows_within_a_window_joins_and_what_comes_later_is_another_chan
     days = [{"a": 2.0, "b": 0.2}] * 3 + [{"a": 2.0, "b": 2.0}] * 3 + [{"a": 2.0, "b": 0.2}]
     assert _told(days) == [["suspected a"], ["confirmed a"], [], [], ["confirmed a b"], [], []]
 
-    days = [{"a": 2.0, "b": 0.2}] * 8 + [{"a": 2.0, "b": 2.0}] * 2
-    assert _told(days)[8:] == [["suspected b"], ["confirmed b"]]
+    days = [{"a": 2.0, "b": 0.2}] * 7 + [{"a": 2.0, "b": 2.0}] * 2
+    assert _told(days)[7:] == [["suspected b"], ["confirmed b"]]
 
 
 def test_what_joins_a_standing_alert_is_told_once_under_its_key_and_is_no_new_alert() -> None:
@@ -78,6 +78,11 @@ def test_a_suspected_figure_named_with_an_alert_is_not_told_again_when_it_is_con
     days = [{"a": 2.0}, {"a": 2.0, "b": 1.5}, {"a": 2.0, "b": 1.5}]
 
     assert _told(days) == [["suspected a"], ["confirmed a b"], []]
+
+    # Nor where the alert was told without it in between.
+    away = [{"a": 2.0, "b": 0.9, "c": 1.5}] * 2
+    days = [days[0], days[1], *away, *[{"a": 2.0, "b": 1.5, "c": 1.5}] * 2]
+    assert [texts for texts in _told(days)[2:] if texts] == [["confirmed a c"]]
 
 
 def test_a_figure_that_comes_back_while_its_alert_stands_joins_it_again_however_late() -> None:
@@ -107,6 +112,17 @@ def test_an_alert_is_resolved_as_severe_as_it_was_told() -> None:
     ]
 
 
+def test_an_alert_that_is_told_again_is_no_less_severe_than_before() -> None:
+    alarms, told = Alarms(Alerting(), DAY), []
+    for day in range(1, 5):
+        a = figure("a", 5.0 if day < 3 else 1.5, day=day)
+        a = replace(a, severity="critical") if day < 3 else a
+        told += alarms.close([a, figure("b", 2.0 if day > 2 else 0.1, day=day)], day * DAY).told
+
+    assert _texts(told) == ["suspected a", "confirmed a", "confirmed b a"]
+    assert told[-1].severity == "critical"
+
+
 def test_an_alert_is_resolved_with_the_last_of_its_figures() -> None:
     days = [{"a": 2.0, "b": 3.0}] * 2 + [{"a": 2.0, "b": 0.1}, {"a": 0.1, "b": 0.1}]
 
@@ -121,15 +137,34 @@ def test_a_standing_alert_is_told_again_where_it_has_grown_after_its_window() ->
     assert said[11] == ["confirmed a"]  # the second day of the second change
 
 
+def test_what_falls_and_rises_again_or_may_be_chance_has_not_grown() -> None:
+    course = [7.0] * 5 + [2.0] * 5 + [10.0] * 3
+    assert [texts for texts in _told([{"a": x} for x in course]) if texts] == [
+        ["suspected a"],
+        ["confirmed a"],
+    ]
+
+    alarms, told = Alarms(Alerting(), DAY), []
+    for day in range(1, 14):
+        by_chance = figure("a", 9.0, chance=0.5, day=day)
+        told += alarms.close([figure("a", day=day) if day < 10 else by_chance], day * DAY).told
+    assert _texts(told) == ["suspected a", "confirmed a"]
+
+
 def test_kinds_are_told_apart_and_harm_is_told_of_all() -> None:
     alarms = Alarms(Alerting(confirm=(1, 1)), DAY)
-    figures = [figure("a", 5), figure("loss", 2, kind="performance", impact=0.3)]
+    figures = [
+        figure("a", 5),
+        figure("loss", 2, kind="performance", impact=0.3),
+        figure("change", 2, kind="concept_drift", impact=0.1),
+    ]
 
     told = alarms.close(figures, 7 * DAY).told
 
     assert [(t.lead.kind, t.state, t.impact) for t in told] == [
         ("data_drift", "confirmed", 0.3),
         ("performance", "confirmed", 0.3),
+        ("concept_drift", "confirmed", 0.1),  # its own
     ]
 
 
@@ -164,6 +199,10 @@ def test_what_is_not_measured_any_more_is_resolved_after_its_window() -> None:
     said = _told([{"a": 2.0}] * 2 + [{"b": 0.1}] * 7)
 
     assert said[-2:] == [[], ["resolved a"]]
+
+    # What is measured now and then, such as of a group with few events, is not forgotten.
+    days = [{"a": 2.0}] * 2 + [*[{"b": 0.1}] * 6, {"a": 0.9}] * 2
+    assert [texts for texts in _told(days) if texts] == [["suspected a"], ["confirmed a"]]
 
 
 def test_a_restart_changes_nothing() -> None:

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
+from serving.alerting.finding import LABELS
 from serving.alerting.grouping import Told
 from serving.alerting.records import RELATED, alert_of
-from streams.wire import AlertState
+from streams.wire import AlertState, Onset, ShiftedBin
 from tests.serving.alerting.figures import figure
 
 
@@ -18,6 +21,26 @@ def test_a_confirmed_alert_says_what_was_done_and_others_that_nothing_was() -> N
     assert [r.feature for r in alerts[1].related] == [f"f{i}" for i in range(RELATED)]
     assert alerts[1].reference == "model 1"
     assert {a.link for a in alerts} == {None}
+
+
+def test_what_is_over_says_so_and_no_more_what_it_was_due_to() -> None:
+    lead = replace(
+        figure("a", 0.4), bins=(ShiftedBin("x", 0.1, 0.2),), onset=Onset(1), cause=None
+    )  # fmt: skip
+
+    over = alert_of(Told("k", "resolved", "warning", lead, impact=0.2), "retrain", {})
+
+    assert over.cause == "psi of a is back at 0.1, below 0.25 or within chance"
+    assert (over.bins, over.onset, over.impact) == ((), None, None)
+
+
+def test_an_onset_among_labels_names_their_topic() -> None:
+    lead = replace(figure("a"), onset=Onset(1, topic=LABELS))
+
+    told = alert_of(Told("k", "confirmed", "warning", lead), "", {}, "p.labels.v1")
+
+    assert told.onset is not None
+    assert told.onset.topic == "p.labels.v1"
 
 
 def test_an_alert_links_to_the_page_where_its_address_is_declared() -> None:
