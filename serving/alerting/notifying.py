@@ -12,6 +12,7 @@ import threading
 import time
 
 import structlog
+from msgspec.structs import replace
 
 from serving.alerting.acting import RollBacks
 from serving.alerting.alertmanager import AlertmanagerTarget
@@ -24,6 +25,7 @@ from serving.alerting.delivery import (
     Target,
     group_of,
 )
+from serving.alerting.records import link_to
 from serving.alerting.standing import Alerts, alert_in
 from serving.alerting.webhook import WebhookTarget
 from serving.monitoring.log_reader import LogReader
@@ -61,7 +63,7 @@ class NotifyWorker:
         waits_s: tuple[float, float] = (FIRST_WAIT_S, LONGEST_WAIT_S),
     ) -> None:
         topics, alerting = pipeline.topics, pipeline.alerting
-        self.alerts = Alerts()
+        self.alerts, self._dashboard = Alerts(), alerting.dashboard
         self.deliveries: list[Delivery] = []
         own = GroupOffsets(bootstrap, topics.group(ROLE), topics.alerts)
         try:
@@ -93,7 +95,7 @@ class NotifyWorker:
             delivery.check()
         batches = self._reader.poll(POLL_S)
         for batch in batches:
-            for offset, alert in _records(batch):
+            for offset, alert in self._records(batch):
                 is_news = alert is not None and self.alerts.take(alert, offset)
                 for delivery in self.deliveries:
                     delivery.put(offset, alert if is_news else None)
@@ -148,7 +150,7 @@ class NotifyWorker:
         deadline_s = time.monotonic() + START_WITHIN_S
         while not self._reader.ended:
             came = self._reader.poll(POLL_S)
-            found += [record for batch in came for record in _records(batch)]
+            found += [record for batch in came for record in self._records(batch)]
             if came:
                 deadline_s = time.monotonic() + START_WITHIN_S
             elif time.monotonic() > deadline_s:
@@ -156,6 +158,17 @@ class NotifyWorker:
                     f"{self._reader.topic} gives nothing, nor its end, for {START_WITHIN_S:g} s"
                 )
         return found
+
+    def _records(self, batch: LogBatch) -> list[tuple[int, Alert | None]]:
+        """Return offset and alert of each record; None for what is no alert."""
+        records = zip(batch.offsets.tolist(), batch.values, strict=True)
+        return [(offset, self._linked(alert_in(value))) for offset, value in records]
+
+    def _linked(self, alert: Alert | None) -> Alert | None:
+        """Return the alert with a link: those of the role `health` are written without."""
+        if alert is None or alert.link is not None or not alert.key:
+            return alert
+        return replace(alert, link=link_to(self._dashboard, alert.key))
 
 
 def run_notify(bootstrap: str, pipeline: Pipeline) -> None:
@@ -172,9 +185,3 @@ def _target(declared: Webhook | Alertmanager, pipeline: str) -> Target:
     if isinstance(declared, Webhook):
         return WebhookTarget(declared, pipeline)
     return AlertmanagerTarget(declared, pipeline)
-
-
-def _records(batch: LogBatch) -> list[tuple[int, Alert | None]]:
-    """Return offset and alert of each record; None for what is no alert."""
-    records = zip(batch.offsets.tolist(), batch.values, strict=True)
-    return [(offset, alert_in(value)) for offset, value in records]

@@ -92,18 +92,25 @@ def server() -> Iterator[ToldServer]:
 def test_alerts_are_sent_in_order_by_severity_and_only_what_was_confirmed(
     bootstrap: str, server: ToldServer
 ) -> None:
-    log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url),)))
+    alerting = Alerting(notify=(Webhook(server.url),), dashboard="https://kappa.example.org")
+    log = AlertLog(bootstrap, alerting)
     with closing(log.worker()) as worker:
         log.tell(
             an_alert(1, "suspected"),
             an_alert(1),
             an_alert(2, severity="info"),
-            an_alert(3, severity="critical"),
+            an_alert(3, severity="critical", link="https://elsewhere.example.org"),
             an_alert(1),  # told again by a restarted monitor
             an_alert(1, "resolved"),
         )
         until(worker, lambda: len(server.taken) >= 3 and done(worker))
     assert ids(server) == ["a1-confirmed", "a3-confirmed", "a1-resolved"]
+    page = "https://kappa.example.org/#alerts/data_drift%2Fpsi%2Ff1"
+    assert [body["alert"]["link"] for body in server.taken] == [
+        page,  # where the record has none, as those of the role `health`
+        "https://elsewhere.example.org",
+        page,
+    ]
 
 
 def test_a_dead_target_holds_up_no_other_and_gets_all_in_order_once_it_is_back(
