@@ -63,12 +63,13 @@ TASKS: dict[str, tuple[Callable[[int, int], Any], dict[str, int]]] = {
 """Name → generator of a concept, and which inputs are codes below which number."""
 
 
-def concepts_of(task: str, seed: int) -> list[Instances]:
-    """Return enough instances of each concept for :func:`stream`, all of one seed."""
+def concepts_of(task: str, seed: int, n: int = EVERY + SPARE) -> list[Instances]:
+    """Return ``n`` instances of each concept, all of one seed; so many are enough for
+    :func:`stream`."""
     generator, codes = TASKS[task]
     found = []
     for concept in range(LENGTH // EVERY):
-        made = list(generator(concept, seed).take(EVERY + SPARE))
+        made = list(generator(concept, seed).take(n))
         names = list(made[0][0])
         inputs = np.array([[x[name] for name in names] for x, _ in made], np.float64)
         classes = np.array([y for _, y in made], np.int64)

@@ -46,20 +46,25 @@ def test_the_share_without_a_label_is_of_events_old_enough() -> None:
 
 
 def test_labels_read_ahead_do_not_count_yet() -> None:
+    events = np.arange(800) * DAY // 100
+    labels = events + np.where(np.arange(800) % 4 == 0, 3 * DAY, HOUR)  # every fourth comes late
     told: list[list[object]] = []
-    for ahead in (0, 5):
-        delay = LabelDelay(DAY, 2 * DAY)
-        told.append([])
+    for ahead in (False, True):
+        delay, said = LabelDelay(DAY, 2 * DAY), list[object]()
         for day in range(8):
-            if not ahead:
-                _days(delay, range(day, day + 1), late=20)
-            elif day % ahead == 0:  # the whole of five days at once
-                _days(delay, range(day, day + ahead), late=20)
             end = (day + 1) * DAY
+            if ahead and day == 0:
+                delay.add_matches(events, labels)
+            elif not ahead:
+                due = (labels >= end - DAY) & (labels < end)
+                delay.add_matches(events[due], labels[due])
+            delay.add_answers(events[day * 100 : day * 100 + 100])
             delay.settle(end)
-            told[-1].append((delay.unlabelled(end, 3_600), [x.tolist() for x in delay.delays(end)]))
+            said.append((delay.unlabelled(end, 3_600), [x.tolist() for x in delay.delays(end)]))
             delay.forget(end)
+        told.append(said)
     assert told[0] == told[1]
+    assert told[0][-1][0][0] == pytest.approx(0.25, abs=0.01)  # type: ignore[index]
 
 
 def test_it_goes_on_from_what_was_written_down() -> None:
