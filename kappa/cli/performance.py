@@ -1,5 +1,6 @@
 """``kappa performance``: how well each version answers, by window and group, with intervals."""
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from rich.console import RenderableType
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from streams.wire import Metric
 
 POLL_S = 0.5
-NARROWEST = 118  # columns of text; a terminal with fewer breaks the lines
 WINDOWS = 10
+EDGES, SPACE = 2, 3  # beside a table, and behind each of its columns
+LEFT = ("until", "group", "field", "class")  # columns of texts
+WIDEST = 1_000  # columns of text, where there is no terminal to fit in
 
 SHORT = {
     "log_loss": "log loss",
+    "brier": "Brier",
     "squared_error_in_spreads": "squared error",
     "within_90": "within 90 %",
     "auc": "AUC",
@@ -79,8 +83,8 @@ def performance(
     )
     title = "by arrival of labels" if by is By.LABEL else "by time of the events"
 
-    def table(rows: "Sequence[Row]", name: str, zone: "ZoneInfo") -> "Table":
-        return performance_table(rows, f"Performance of {name}, {title}", zone)
+    def table(rows: "Sequence[Row]", name: str, zone: "ZoneInfo", width: int | None) -> "Table":
+        return performance_table(rows, f"Performance of {name}, {title}", zone, width)
 
     show(pipeline, wanted, table, limit, follow, as_json)
 
@@ -88,12 +92,13 @@ def performance(
 def show(
     pipeline: str,
     wanted: "Wanted",
-    table: "Callable[[Sequence[Row], str, ZoneInfo], RenderableType]",
+    table: "Callable[[Sequence[Row], str, ZoneInfo, int | None], RenderableType]",
     limit: int,
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Print the newest windows of what is wanted, and each closing's as they come."""
+    """Print the newest windows of what is wanted, and each closing's as they come: on a terminal
+    what fits its width, elsewhere everything."""
     from contextlib import closing, suppress
     from zoneinfo import ZoneInfo
 
@@ -103,7 +108,8 @@ def show(
     from streams.control import ControlFollower
 
     console = Console()
-    console.width = max(console.width, NARROWEST)
+    width = console.width if console.is_terminal else None
+    console.width = console.width if console.is_terminal else WIDEST
     with (
         open_context(pipeline) as context,
         closing(ControlFollower(context.bootstrap, context.pipeline.topics.metrics)) as follower,
@@ -119,39 +125,80 @@ def show(
             if as_json:
                 _print_json(rows)
             elif rows:
-                console.print(table(rows, name, zone))
+                console.print(table(rows, name, zone, width))
             if not follow:
                 return
             rows = rows_of(follower.poll(POLL_S), wanted)
 
 
-def performance_table(rows: "Sequence[Row]", title: str, zone: "ZoneInfo") -> "Table":
+def performance_table(
+    rows: "Sequence[Row]", title: str, zone: "ZoneInfo", width: int | None = None
+) -> "Table":
     """Return a table: a line per window and slice, each figure above its interval of 95 %; times
-    are in ``zone``."""
+    are in ``zone``. Of the figures as many as fit into ``width`` (None: all)."""
+    from serving.performance.figures import PERFORMANCE_METRICS
+
+    heads: dict[str, Callable[[Row], str]] = {"model": lambda row: str(row.model_version)}
+    if any(row.group is not None for row in rows):
+        heads["group"] = lambda row: row.group or "all"
+    heads["n"] = lambda row: f"{row.n:,}"
+    if any(row.restated for row in rows):
+        heads["restated"] = lambda row: str(row.restated or "")
+    return figures_table(rows, title, heads, PERFORMANCE_METRICS, zone, width)
+
+
+def figures_table(
+    rows: "Sequence[Row]",
+    title: str,
+    heads: "Mapping[str, Callable[[Row], str]]",
+    metrics: "Sequence[str]",
+    zone: "ZoneInfo",
+    width: int | None,
+) -> "Table":
+    """Return a table of the rows: when they end, the ``heads``, and as many of the ``metrics`` as
+    fit into ``width`` columns of text; the caption says what was left out."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from serving.performance.figures import PERFORMANCE_METRICS
-
-    names = [name for name in PERFORMANCE_METRICS if any(name in row.figures for row in rows)]
-    by_group = any(row.group is not None for row in rows)
-    restated = any(row.restated for row in rows)
+    columns = {"until": [until(row, zone) for row in rows]}
+    columns |= {name: [text(row) for row in rows] for name, text in heads.items()}
+    names = [name for name in metrics if any(name in row.figures for row in rows)]
+    found = {short(name): [cell(row.figures.get(name)) for row in rows] for name in names}
+    free = (
+        math.inf if width is None else width - EDGES - sum(_wide(*each) for each in columns.items())
+    )
+    left_out = []
+    for name, cells in found.items():
+        free -= _wide(name, cells)
+        if free < 0:
+            left_out.append(name)
+        else:
+            columns[name] = cells
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("from\nuntil", no_wrap=True)
-    table.add_column("model", justify="right")
-    if by_group:
-        table.add_column("group")
-    table.add_column("n", justify="right", no_wrap=True)
-    if restated:
-        table.add_column("restated", justify="right")
-    for name in names:
-        table.add_column(SHORT.get(name, name), justify="right", no_wrap=True)
-    for row in rows:
-        cells = [span(row, zone), str(row.model_version)]
-        cells += [row.group or "all"] * by_group + [f"{row.n:,}"]
-        cells += [str(row.restated or "")] * restated
-        table.add_row(*cells, *(cell(row.figures.get(name)) for name in names))
+    for name in columns:
+        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
+    for line in zip(*columns.values(), strict=True):
+        table.add_row(*line)
+    lengths = sorted({row.window.end_ms - row.window.start_ms for row in rows})
+    table.caption = (
+        f"windows of {', '.join(map(duration, lengths))}; below a figure its 95 % interval"
+    )
+    if left_out:
+        table.caption += f"; not shown in this width: {', '.join(left_out)} (all with --json)"
     return table
+
+
+def short(name: str) -> str:
+    """Return what a column of a figure is called."""
+    return SHORT.get(name, name.removesuffix("_difference").replace("_", " "))
+
+
+def _wide(name: str, cells: "Sequence[str]") -> int:
+    """Return how wide a column is, the space behind it included."""
+    from rich.text import Text
+
+    lines = [line for text in cells for line in Text.from_markup(text).plain.splitlines()]
+    return max(map(len, [name, *lines])) + SPACE
 
 
 def cell(metric: "Metric | None") -> str:
@@ -163,13 +210,24 @@ def cell(metric: "Metric | None") -> str:
     return f"{metric.value:.4f}\n[dim]{metric.low:.3f} to {metric.high:.3f}[/]"
 
 
-def span(row: "Row", zone: "ZoneInfo") -> str:
-    """Return a window's beginning above its end."""
+def until(row: "Row", zone: "ZoneInfo") -> str:
+    """Return a window's end."""
     from datetime import UTC, datetime
 
-    ends = (row.window.start_ms, row.window.end_ms)
-    times = [datetime.fromtimestamp(at / 1000, UTC).astimezone(zone) for at in ends]
-    return "\n".join(f"{at:%Y-%m-%d %H:%M}" for at in times)
+    at = datetime.fromtimestamp(row.window.end_ms / 1000, UTC).astimezone(zone)
+    return f"{at:%Y-%m-%d %H:%M}"
+
+
+def duration(length_ms: int) -> str:
+    """Return a window's length in words.
+
+    >>> duration(7 * 86_400_000), duration(5_400_000)
+    ('7 days', '90 min')
+    """
+    days, rest = divmod(length_ms, 86_400_000)
+    if rest:
+        return f"{length_ms // 60_000} min"
+    return "1 day" if days == 1 else f"{days} days"
 
 
 def _print_json(rows: "Sequence[Row]") -> None:

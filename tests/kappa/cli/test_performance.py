@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from kappa.cli.fairness import fairness
-from kappa.cli.performance import performance
+from kappa.cli.performance import performance, performance_table
+from serving.performance.reading import Row
 from streams.kafka_client import producer
 from streams.topics import Topics, ensure_topics
 from streams.wire import Metric, Window
@@ -102,7 +106,33 @@ def test_tables_show_each_figure_with_its_interval(run: Callable[..., Result]) -
     restated = run("performance", "--by", "event").stdout
     assert "restated" in restated
     assert "1970-01-02 00:00" in restated
+    assert "windows of 1 day;" in restated
 
 
 def test_nothing_told_is_said(run: Callable[..., Result]) -> None:
     assert "has no such figures" in run("fairness").stdout
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (80, ["log loss", "Brier"], "accuracy, AUC, AP, gap, ECE"),
+        (60, ["log loss"], "Brier, accuracy, AUC, AP, gap, ECE"),
+        (200, ["log loss", "Brier", "accuracy", "AUC", "AP", "gap", "ECE"], ""),
+    ],
+)
+def test_a_table_shows_what_fits_whole_and_says_what_does_not(
+    width: int, shown: list[str], left_out: str
+) -> None:
+    names = ("log_loss", "brier", "accuracy", "auc", "average_precision", "calibration_gap",
+             "expected_calibration_error")  # fmt: skip
+    row = Row(FIRST, 3, None, None, "label", {n: _figure(n, 0.4321, FIRST) for n in names})
+    console = Console(width=width, record=True, file=StringIO())
+    console.print(performance_table([row], "Performance", ZoneInfo("UTC"), width))
+
+    text = console.export_text()
+    assert "…" not in text
+    assert all(name in text for name in ("until", "model", "1,000", *shown))
+    assert text.count("0.422 to 0.442") == len(shown)
+    assert ("not shown" in text) == bool(left_out)
+    assert left_out in " ".join(text.split())
