@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,34 +73,41 @@ class Shown:
 @pytest.fixture(scope="module")
 def shown(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """A filled log, its dashboard in a process of its own, and a browser."""
+    folder = tmp_path_factory.mktemp("page")
+    with browser() as opened:
+        log = fill(bootstrap, folder, os.environ.get(NAME))
+        with served(log.pipeline.name, bootstrap, folder) as url:
+            yield Shown(url, log, opened)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium, for as long as the block lasts; skips where there is none."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is absent: the package chromium has it")
-    folder = tmp_path_factory.mktemp("page")
-    log = fill(bootstrap, folder, os.environ.get(NAME))
-    process = _served(log, folder)
-    try:
-        url = _url(process, folder)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=str(CHROMIUM), args=["--no-sandbox"]
-            )
-            try:
-                yield Shown(url, log, browser)
-            finally:
-                browser.close()
-    finally:
-        process.terminate()
-        process.wait(30)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        try:
+            yield opened
+        finally:
+            opened.close()
 
 
-def _served(log: FilledLog, folder: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def served(name: str, bootstrap: str, folder: Path) -> Iterator[str]:
+    """A process that serves a pipeline's dashboard; yields the page's address."""
     module = "tests.serving.dashboard.served_page"
     with (folder / "log").open("wb") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, log.pipeline.name, log.bootstrap, str(folder)],
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, name, bootstrap, str(folder)],
             stdout=out,
             stderr=subprocess.STDOUT,
         )
+    try:
+        yield _url(process, folder)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _url(process: subprocess.Popen[bytes], folder: Path, within_s: float = 90.0) -> str:

@@ -105,6 +105,11 @@ class FilledLog:
         """Append to the metrics topic."""
         self._append(self.pipeline.topics.metrics, list(map(msgspec.json.encode, metrics)))
 
+    def tell_event(self, rider: str) -> None:
+        """Append an event of a rider, whatever the name is."""
+        ride = Ride("ride-x", rider, END_MS, 1.0, 11.5, 14.2, 0.4, 35.0, "bike", "yes")
+        self._append(self.pipeline.topics.events, [msgspec.json.encode(ride)], [rider.encode()])
+
     def tell_health(self) -> None:
         """Append reports of all processes, as of now."""
         self._tell_vitals(vitals(time.time_ns() // 1_000_000))

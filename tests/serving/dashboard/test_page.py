@@ -1,15 +1,13 @@
-"""The page in Chromium, on the real server and broker: what it shows, live, and what it does."""
+"""The page in Chromium, on the real server and broker: what it shows, live."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from playwright.sync_api import Page, expect
 
-from streams.control import ControlFollower
-from streams.wire import Command, Retrain
-from tests.serving.dashboard.conftest import TIMEOUT_MS, Shown
-from tests.serving.dashboard.filled_alerts import drift_alert
+from streams.wire import Alert, Metric, Related, ShiftedBin, Window
+from tests.serving.dashboard.conftest import SECTIONS, TIMEOUT_MS, Shown
+from tests.serving.dashboard.filled_alerts import DAY_MS, drift_alert
 from tests.serving.dashboard.filled_log import END_MS
 
 pytestmark = pytest.mark.broker
@@ -150,31 +148,44 @@ def test_an_alarm_appears_by_itself_and_is_said(page: Page, shown: Shown) -> Non
     expect(page.locator(".alerts > li:focus")).to_contain_text("gap_min")
 
 
-def test_an_action_says_what_it_will_do_does_it_and_stands_in_the_log(shown: Shown) -> None:
-    page = shown.open("actions")
-    expect(page.locator(".section-body")).to_contain_text("may look, not act")
-    shown.log_in(page)
-    page.get_by_role("button", name="Retrain…").click()
-    dialog = page.locator("dialog")
-    expect(dialog).to_contain_text("A retrain command is written to the log")
-    dialog.get_by_role("button", name="Cancel").click()
-    expect(dialog).to_have_count(0)
-    assert not retrains(shown, "the roads are closed")
-    page.get_by_role("button", name="Retrain…").click()
-    dialog.get_by_label("Window of data").fill("30d")
-    dialog.get_by_label("Why").fill("the roads are closed")
-    dialog.get_by_role("button", name="Retrain").click()
-    expect(page.locator(".section-body table")).to_contain_text("the roads are closed")
-    assert [command.window for command in retrains(shown, "the roads are closed")] == ["30d"]
+def test_what_the_log_holds_is_shown_as_text_whatever_it_is(shown: Shown) -> None:
+    """Records come from anywhere: nothing of them becomes markup, a script or a link to one."""
+    evil = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    page = shown.open("drift")
+    window = Window(END_MS - 7 * DAY_MS, END_MS)
+    shown.log.tell_metrics([Metric("psi", evil, 9.9, 0.25, 4_000, window, 3, effect=0.9)])
+    shown.log.tell_alert(Alert(
+        "evil", "data_drift", evil, evil, 9.9, 0.25, 4_000, window, 3, evil, {}, evil, key=evil,
+        group=evil, link="javascript:window.hacked=1", bins=(ShiftedBin(evil, 0.1, 0.9),),
+        related=(Related(evil, evil, 1.0),), reference=evil,
+    ))  # fmt: skip
+    shown.log.tell_event(evil)
+    page.locator("details summary", has_text="as a table").click()
+    row = page.locator(".drift-table tr", has_text="<script>")
+    row.get_by_role("button").click()
+    expect(page.locator("#drift-cell")).to_contain_text("onerror=")
+    shown.go(page, "alerts")
+    alert = page.locator(".alerts > li", has_text="onerror=")
+    alert.locator("summary").click()
+    expect(alert.locator("dl")).to_contain_text("javascript:window.hacked=1")
+    assert alert.locator("a[href^=javascript]").count() == 0
+    shown.go(page, f"topics/{shown.log.pipeline.topics.events}")
+    expect(page.locator("#records li.record", has_text="onerror=")).to_have_count(1)
+    for section in SECTIONS:
+        shown.go(page, section)
+    assert page.locator("main img, main script, .toast img").count() == 0
+    assert page.evaluate("window.hacked") is None
     page.context.close()
 
 
-def retrains(shown: Shown, reason: str) -> list[Retrain]:
-    """Return the commands in the log that were given for a reason."""
-    follower = ControlFollower(shown.log.bootstrap, shown.log.pipeline.topics.commands)
-    decode = msgspec.json.Decoder[Command](Command).decode
-    try:
-        told = [decode(value) for value in follower.catch_up()]
-    finally:
-        follower.close()
-    return [c for c in told if isinstance(c, Retrain) and reason in c.reason]
+def test_no_request_leaves_the_origin(shown: Shown) -> None:
+    page = shown.open("overview")
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.wait_for_selector('#connection[data-state="live"]')
+    for section in SECTIONS:
+        shown.go(page, section)
+    assert any(url.endswith("/static/fonts/inter.woff2") for url in asked)  # it is its own
+    assert [url for url in asked if not url.startswith(shown.url)] == []
+    page.context.close()
