@@ -112,7 +112,8 @@ class LossCourse:
             self._dispersion.add(losses)
         factor = self._dispersion.factor
         before = Moments.of(self._history.since(self._history.n - self._detector.span))
-        self._detector.rate = min(0.01, self._level / max(1, len(losses)))
+        if len(losses):
+            self._detector.rate = min(0.01, self._level / len(losses))
         stood, chance, begin = self.change is not None, 1.0, 0
         while begin < len(losses):
             index = self._detector.update(losses[begin:], factor)
@@ -176,13 +177,14 @@ class LossCourse:
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`snapshot` returned."""
         self.begin()
-        self._detector.load(content["detector"], _of("detector_", arrays))
-        self._history.load(content["history"], _of("history_", arrays))
+        self._detector.load(content["detector"], under("detector_", arrays))
+        self._history.load(content["history"], under("history_", arrays))
         self._dispersion.load(content["dispersion"])
         self.change = msgspec.convert(content["change"], Change | None)
         self._until_alarm = msgspec.convert(content["until_alarm"], Sums)
         self._after = msgspec.convert(content["after"], list[Sums])
 
 
-def _of(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with ``prefix``, named without it."""
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

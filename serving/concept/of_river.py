@@ -32,7 +32,7 @@ TOLERATED = 0.1
 
 class _Replayed:
     """What both have in common: the input is kept, and gone through again after a restart, or where
-    the rate has changed.
+    the rate has become lower.
 
     The evidence that a rate asks for is about proportional to its logarithm and to the variance of
     sums of values, so of values whose sums vary more, the rate is raised to that power.
@@ -74,8 +74,10 @@ class _Replayed:
         return None
 
     def _aim_at(self, rate: float) -> None:
-        """Set the detector for a rate, unless it is about so."""
-        if not 0.9 < math.log(rate) / math.log(self._aim) < 1.1:
+        """Set the detector for a rate, unless it is about so. A lower rate holds at once. A higher
+        one holds from when it begins anew: in what is kept it would find what is no news."""
+        stricter = math.log(rate) / math.log(self._aim)
+        if stricter > 1.1 or (stricter < 0.9 and not self._kept):
             self._aim = rate
             self._take_over(self._kept)
 

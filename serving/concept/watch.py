@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.alerting.finding import Finding
-from serving.concept.course import LossCourse
+from serving.concept.course import LossCourse, under
 from serving.concept.delay import LabelDelay
 from serving.concept.findings import (
     calibration_findings,
@@ -206,12 +206,8 @@ class ConceptWatch(Watch):
         """Take over what :meth:`snapshot` returned."""
         self._version = int(content["version"])
         self._first = {int(version): int(at) for version, at in content["first"]}
-        self._course.load(content["course"], _of("course_", arrays))
-        self._delay.load(content["delay"], _of("delay_", arrays))
+        self._course.load(content["course"], under("course_", arrays))
+        self._delay.load(content["delay"], under("delay_", arrays))
         self._answered = unpack(self._step_ms, content["answered"], arrays, "answered")
         self._matched = unpack(self._step_ms, content["matched"], arrays, "matched")
         self._pending = [(arrays["pending"], arrays["losses"])] if len(arrays["losses"]) else []
-
-
-def _of(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -125,6 +125,19 @@ def test_the_scan_keeps_the_rate_it_was_asked_for(stream: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_higher_rate_does_not_bring_up_the_past(name: str) -> None:
+    """Closings with few labels ask for more false alarms per label than those with many."""
+    detector = detector_named(name, RATE)
+    assert detector.update(_errors([(20_000, 0.2)], seed=3)) is None
+    detector.rate = 1e-2
+    assert detector.update(np.empty(0)) is None
+    assert detector.span == 20_000
+    detector.rate = 1e-4
+    assert detector.update(np.tile([0.0, 0.0, 0.0, 0.0, 1.0], 5)) is None
+    assert detector.span == 20_025
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_values_that_come_in_clumps_need_more_evidence(name: str) -> None:
     values = np.repeat(_errors([(1_500, 0.2)], seed=4), 40)
     assert alarms(detector_named(name, RATE), values)  # each error forty times: far from chance
