@@ -48,9 +48,7 @@ class AlertmanagerTarget:
     def beat(self, standing: Iterable[Alert]) -> None:
         """Send what stands again, so that it does not end there. Errors as :meth:`send`."""
         now_ms = self._clock.now_ms()
-        body = [posted(self._pipeline, alert, now_ms) for alert in standing]
-        if body:
-            self._poster.post(body)
+        self._poster.post([posted(self._pipeline, alert, now_ms) for alert in standing])
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,6 +8,7 @@ is back, in order, and after a crash at most the record under way is sent again.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections import deque
@@ -82,7 +83,10 @@ class Delivery:
         self._thread = threading.Thread(target=self._work, name=target.name, daemon=True)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send; what stands is told again at once, since nobody knows for how long this
+        process was away."""
+        if self._standing:
+            self._beat_at_s = -math.inf
         self._thread.start()
 
     def put(self, offset: int, alert: Alert | None) -> None:
@@ -177,14 +181,16 @@ class Delivery:
         if every_s is None or self._clock() - self._beat_at_s < every_s:
             return
         self._beat_at_s = self._clock()
-        standing = list(self._standing.values())
+        if not self._standing:
+            return
         try:
-            self.target.beat(standing)
-        except (NotDelivered, Refused) as why:
-            # Tried again at the next beat: a record that comes meanwhile goes first.
-            _LOG.warning(
-                "what stands could not be told again", target=self.target.name, why=f"{why}"
-            )
+            self.target.beat(list(self._standing.values()))
+        except NotDelivered as why:  # tried again at the next: a record that comes goes first
+            self._note_failure(f"{why}", every_s)
+        except Refused as why:
+            _LOG.error("what stands is refused", target=self.target.name, why=f"{why}")
+        else:
+            self._note_success()
 
     def _is_taken(self, send: Callable[[], None]) -> bool:
         """Send until it is taken or refused; return False where the process stops before."""

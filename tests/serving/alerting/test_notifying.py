@@ -193,7 +193,7 @@ def test_a_record_that_is_refused_is_left_out_and_counted(
     assert ids(server) == ["a2-confirmed"]
 
 
-def test_alertmanager_is_told_again_what_stands_also_after_a_restart(
+def test_alertmanager_is_told_again_what_stands_and_is_dead_where_it_does_not_answer(
     bootstrap: str, server: ToldServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.alerting.alertmanager.AlertmanagerTarget.beats_every_s", 0.05)
@@ -205,11 +205,26 @@ def test_alertmanager_is_told_again_what_stands_also_after_a_restart(
     with closing(log.worker()) as worker:
         log.tell(an_alert(1), an_alert(2))
         until(worker, lambda: any(standing(body) == ["f1", "f2"] for body in server.taken))
-    before = len(server.taken)
-    with closing(log.worker()) as worker:
-        until(worker, lambda: any(standing(b) == ["f1", "f2"] for b in server.taken[before:]))
+        server.always = 503
+        name = f"notify/alertmanager {server.url}/failing_s"
+        until(worker, lambda: worker.figures()[name] > 0)  # told as dead though nothing waits
+        server.always = None
+        until(worker, lambda: worker.figures()[name] == 0)
         log.tell(an_alert(1, "resolved"))
         until(worker, lambda: standing(server.taken[-1]) == ["f2"])
+
+
+def test_alertmanager_is_told_what_stands_at_once_after_a_restart(
+    bootstrap: str, server: ToldServer
+) -> None:
+    log = AlertLog(bootstrap, Alerting(notify=(Alertmanager(server.url),)))
+    with closing(log.worker()) as worker:
+        log.tell(an_alert(1))
+        until(worker, lambda: len(server.taken) == 1 and done(worker))
+    with closing(log.worker()) as worker:  # the next beat is a minute away
+        until(worker, lambda: len(server.taken) == 2)
+    (first,), (again,) = server.taken
+    assert again["labels"] == first["labels"]
 
 
 def test_the_end_of_an_alert_reaches_whoever_was_told_of_it_and_nobody_else(
