@@ -96,15 +96,3 @@ class StepSums:
         for key in self.names():
             for start, total in sorted(self._sums[key].items()):
                 yield key, start, total
-
-    def to_json(self) -> list[list[object]]:
-        """Return the content as JSON types."""
-        return [[key, start, total.tolist()] for key, start, total in self.items()]
-
-    @classmethod
-    def from_json(cls, step_ms: int, content: list[list[object]]) -> "StepSums":
-        """Return what :meth:`to_json` described."""
-        sums = cls(step_ms)
-        for key, start, total in content:
-            sums.add_total(str(key), int(str(start)), np.asarray(total, dtype=np.int64))
-        return sums
