@@ -100,6 +100,10 @@ class Dispersion:
         )  # fmt: skip
 
 
+UNKNOWN = Dispersion()
+"""Nothing is known: events are taken as independent."""
+
+
 class Blocks:
     """Counts per block and bin of rows that come in pieces; ``first_ms`` and ``last_ms`` are the
     first and last event time of all of them. Blocks are whole behind: they end with the last."""

@@ -22,7 +22,7 @@ from streams.errors import ModelError
 from training.dataset.encoding import sample_step
 from training.dataset.prepared import Columns
 from training.dataset.texts import counted
-from training.dispersion import Dispersion
+from training.dispersion import UNKNOWN, Dispersion
 from training.reference_bins import edges as coarse_edges
 from training.reference_bins import fine_edges as fine_edges_of
 from training.reference_bins import values as values_of
@@ -67,9 +67,10 @@ class Reference:
     counts in the fine bins. A package without them has fine bins equal to the others.
 
     ``ranges`` are the least and the greatest finite number of training. ``scores`` are counts of
-    the model's own answers on the validation rows (:mod:`training.score_reference`), and
-    ``calibration`` (CELLS, 3) what turned out (:mod:`training.validation_scores`). ``groups`` maps
-    "field=value" to the reference of that group's rows, in the same bins.
+    the model's own answers on the validation rows (:mod:`training.score_reference`),
+    ``score_dispersions`` how these move by themselves, and ``calibration`` (CELLS, 3) what turned
+    out (:mod:`training.validation_scores`). ``groups`` maps "field=value" to the reference of that
+    group's rows, in the same bins.
     """
 
     edges: dict[str, tuple[float, ...]]
@@ -81,6 +82,7 @@ class Reference:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     dispersions: dict[str, Dispersion] = field(default_factory=dict)
     scores: Counts = field(default_factory=dict)
+    score_dispersions: dict[str, Dispersion] = field(default_factory=dict)
     calibration: NDArray[np.float64] | None = None
     groups: dict[str, "Reference"] = field(default_factory=dict)
     _arrays: dict[str, NDArray[np.float64]] = field(init=False, repr=False)
@@ -151,10 +153,19 @@ class Reference:
         return [*self.edges, *self.values]
 
     def with_scores(
-        self, scores: Mapping[str, NDArray[np.int64]], calibration: NDArray[np.float64] | None
+        self,
+        scores: Mapping[str, NDArray[np.int64]],
+        calibration: NDArray[np.float64] | None,
+        dispersions: Mapping[str, Dispersion] | None = None,
     ) -> "Reference":
-        """Return it with what the model made of the validation rows."""
-        return replace(self, scores=dict(scores), calibration=calibration)
+        """Return it with what the model made of the validation rows, and how that moves by
+        itself."""
+        return replace(
+            self,
+            scores=dict(scores),
+            calibration=calibration,
+            score_dispersions=dict(dispersions or {}),
+        )
 
     def counts(self, rows: Columns) -> Counts:
         """Return how many of ``rows`` fall into each bin; counts of pieces add up."""
@@ -218,7 +229,11 @@ class Reference:
 
     def dispersion(self, feature: str) -> Dispersion:
         """Return how a feature moves by itself."""
-        return self.dispersions.get(feature, _NO_DISPERSION)
+        return self.dispersions.get(feature, UNKNOWN)
+
+    def score_dispersion(self, name: str) -> Dispersion:
+        """Return how the scores of this name move by themselves."""
+        return self.score_dispersions.get(name, UNKNOWN)
 
     def bin_labels(self, feature: str) -> list[str]:
         """Return a text per bin of ``feature``, for charts and alerts."""
@@ -265,6 +280,9 @@ class Reference:
             ]
             for group, own in self.groups.items()
         }
+        content["score_dispersions"] = {
+            name: each.to_json() for name, each in self.score_dispersions.items()
+        }
         if self.calibration is not None:
             content["calibration"] = self.calibration.tolist()
         return content
@@ -295,6 +313,10 @@ class Reference:
                 ranges={name: (low, high) for name, (low, high) in ranges.items()},
                 dispersions=_dispersions(entries),
                 scores={str(n): _counts(c) for n, c in content.get("scores", {}).items()},
+                score_dispersions={
+                    str(name): Dispersion.from_json(each)
+                    for name, each in content.get("score_dispersions", {}).items()
+                },
                 calibration=None if told is None else np.asarray(told, np.float64),
             )
             groups = {
@@ -357,6 +379,7 @@ class Reference:
             fine_expected=fine,
             dispersions=dispersions,
             scores={},
+            score_dispersions={},
             calibration=None,
             groups={},
         )
@@ -374,9 +397,6 @@ class Reference:
                 f"features, the rows {rows.numeric.shape[1]} and {len(rows.categories)}: they "
                 "belong to different definitions"
             )
-
-
-_NO_DISPERSION = Dispersion()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from training.networks.tasks import Binary, MultiClass, Task
 
 FARTHEST = 10.0
 STEPS_PER_LOGIT = 10
+BINS = 10
 CELLS = int(2 * FARTHEST * STEPS_PER_LOGIT) + 2
 
 Counts = NDArray[np.int64]
@@ -72,3 +73,20 @@ def lower_bound(cell: int) -> float:
     if cell <= 0:
         return 0.0
     return float(1 / (1 + np.exp(FARTHEST - (cell - 1) / STEPS_PER_LOGIT)))
+
+
+def tenths(counts: Counts) -> Counts:
+    """Return the cells with which each bin begins, ascending, the first 0, of ``counts`` (C,).
+
+    About ten bins are about equally full; a cell that holds more than half has one of its own, so
+    that leaving it is seen on both sides.
+
+    >>> tenths(np.full(100, 3)).tolist()
+    [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+    """
+    total = int(counts.sum())
+    below = np.cumsum(counts) - counts
+    inner = np.searchsorted(below, total * np.arange(1, BINS) / BINS, side="left")
+    full = np.flatnonzero(2 * counts > total)
+    starts = np.unique([0, *(inner if total else ()), *full, *(full + 1)]).astype(np.int64)
+    return starts[starts < len(counts)]

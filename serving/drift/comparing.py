@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,39 +12,17 @@ from serving.drift.drift import ALPHA, Drift
 from serving.drift.ks import ks_chance, ks_of_counts
 from serving.drift.psi import contributions
 from serving.drift.shares import chance_of_change, chance_of_more
+from serving.drift.sides import Side, side_of, side_of_cells
 from serving.drift.wasserstein import wasserstein_of_counts
 from streams.wire import ShiftedBin
-from training.dispersion import Dispersion, Variation
+from training.dispersion import UNKNOWN, Dispersion
 from training.reference import Reference
-from training.reference_bins import CATEGORY_BINS
 
 SHIFTED = 5
 """So many bins are told of a feature."""
-CELL_BINS = 10
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A feature's counts on both sides.
-
-    ``expected`` and ``observed`` (bins,) are what PSI is of; ``fine`` are both sides' (2, bins) of
-    a number's ascending bins without the missing ones, at ``edges`` (bins − 1,). ``missing`` and
-    ``new`` are (2,) counts. ``unit`` is what distances are told in; ``labels`` gives the bins'.
-    """
-
-    name: str
-    expected: Counts
-    observed: Counts
-    labels: Callable[[], Sequence[str]]
-    variation: Variation
-    fine: Counts | None = None
-    edges: Floats | None = None
-    unit: float = 0.0
-    missing: Counts | None = None
-    new: Counts | None = None
 
 
 def compare_all(
@@ -67,22 +43,14 @@ def compare_cells(
     observed: Counts,
     edges: Floats,
     window_ms: int,
-    dispersion: Dispersion | None = None,
+    dispersion: Dispersion = UNKNOWN,
 ) -> Drift:
     """Return the comparison of counts (C,) in ascending cells, such as those of scores.
 
-    ``edges`` (C − 1,) stand between the cells; PSI is of ten bins of cells, about equally full on
-    the expected side.
+    ``edges`` (C − 1,) stand between the cells; PSI is of their
+    :func:`~training.score_reference.tenths` on the expected side.
     """
-    starts = tenths(expected)
-    told = [f"{edge:.3g}" for edge in edges[starts[1:] - 1]]
-    labels = _between(told)
-    variation = (dispersion or Dispersion()).of_window(window_ms, int(observed.sum()))
-    one, other = (np.add.reduceat(counts, starts) for counts in (expected, observed))
-    low, high = (_quantile(expected, edges, q) for q in (0.1, 0.9))
-    fine = np.stack([expected, observed])
-    side = Side(name, one, other, lambda: labels, variation, fine, edges, high - low)
-    return compare_sides([side])[0]
+    return compare_sides([side_of_cells(name, expected, observed, edges, window_ms, dispersion)])[0]
 
 
 def compare_classes(
@@ -91,35 +59,11 @@ def compare_classes(
     observed: Counts,
     labels: Sequence[str],
     window_ms: int,
-    dispersion: Dispersion | None = None,
+    dispersion: Dispersion = UNKNOWN,
 ) -> Drift:
     """Return the comparison of counts (C,) of classes, called ``labels``."""
-    variation = (dispersion or Dispersion()).of_window(window_ms, int(observed.sum()))
+    variation = dispersion.of_window(window_ms, int(observed.sum()))
     return compare_sides([Side(name, expected, observed, lambda: labels, variation)])[0]
-
-
-def side_of(reference: Reference, name: str, observed: Counts, window_ms: int) -> Side:
-    """Return a feature's two sides, of its fine counts in the window."""
-    expected = reference.fine_expected[name]
-    both = np.stack([expected, observed])
-    one, other = reference.coarse(name, both)
-    variation = reference.dispersion(name).of_window(window_ms, int(observed.sum()))
-    at = reference.missing_bin(name)
-    missing = None if at is None else both[:, at]
-
-    def labels() -> Sequence[str]:
-        return reference.bin_labels(name)
-
-    if name in reference.known:
-        texts = len(reference.values[name])
-        told = len(reference.known[name]) > texts or texts < CATEGORY_BINS
-        new = both[:, -1] if told else None
-        return Side(name, one, other, labels, variation, missing=missing, new=new)
-    edges = reference.edge_array(name)
-    new = both[:, 0] + both[:, -2] if name in reference.ranges else None
-    coarse_edges = reference.edges[name]
-    unit = coarse_edges[-1] - coarse_edges[0] if coarse_edges else 0.0
-    return Side(name, one, other, labels, variation, both[:, :-1], edges, unit, missing, new)
 
 
 def compare_sides(sides: Sequence[Side]) -> list[Drift]:
@@ -183,17 +127,6 @@ def shifted(side: Side, parts: Floats) -> tuple[ShiftedBin, ...]:
         for i in order
         if parts[i] > 0
     )
-
-
-def tenths(expected: Counts) -> Counts:
-    """Return the cells with which each of at most ten bins begins, about equally full."""
-    total = int(expected.sum())
-    if not total:
-        return np.zeros(1, np.int64)
-    below = np.cumsum(expected) - expected
-    wanted = total * np.arange(1, CELL_BINS) / CELL_BINS
-    inner = np.searchsorted(below, wanted, side="left")
-    return np.unique(np.append(0, inner[inner < len(expected)])).astype(np.int64)
 
 
 def _moves(
@@ -273,16 +206,3 @@ def _padded(rows: Sequence[Counts]) -> Counts:
 def _lengthened(edges: Floats, width: int) -> Floats:
     last = edges[-1] if len(edges) else 0.0
     return np.concatenate([edges, np.full(width - len(edges), last)])
-
-
-def _quantile(counts: Counts, edges: Floats, q: float) -> float:
-    below = np.cumsum(counts)[:-1]
-    at = int(np.searchsorted(below, q * counts.sum(), side="left"))
-    return float(edges[min(at, len(edges) - 1)])
-
-
-def _between(edges: Sequence[str]) -> list[str]:
-    if not edges:
-        return ["any"]
-    inner = [f"{low} to {high}" for low, high in pairwise(edges)]
-    return [f"< {edges[0]}", *inner, f"≥ {edges[-1]}"]

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.alerting.deciding import adjusted
-from serving.drift.comparing import compare_all, compare_cells, compare_classes, tenths
+from serving.drift.comparing import compare_all, compare_cells, compare_classes
 from serving.drift.domain import Separability
 from serving.drift.drift import Drift
 from serving.performance.figures import Figures
 from training.networks.tasks import MultiClass, Task
 from training.reference import Reference
-from training.score_reference import CELLS, lower_bound
+from training.score_reference import CELLS, lower_bound, tenths
 
 LEVEL = 0.05
 """The share of false discoveries among what is called a change."""
@@ -133,7 +133,7 @@ def examine(
         for name, counts in observed.features.items()
     ]
     answers = [
-        _of_scores(name, reference.scores[name], counts, task, window_ms)
+        _of_scores(reference, name, counts, task, window_ms)
         for name, counts in observed.scores.items()
         if name in reference.scores
     ]
@@ -167,14 +167,15 @@ def _chances(drift: Drift) -> dict[str, float]:
 
 
 def _of_scores(
-    name: str, expected: Counts, observed: Counts, task: Task, window_ms: int
+    reference: Reference, name: str, observed: Counts, task: Task, window_ms: int
 ) -> tuple[Drift, list[Bar]]:
+    expected, moves = reference.scores[name], reference.score_dispersion(name)
     if name == "class" and isinstance(task, MultiClass):
         labels = [str(each) for each in task.classes]
-        drift = compare_classes(name, expected, observed, labels, window_ms)
+        drift = compare_classes(name, expected, observed, labels, window_ms, moves)
         return drift, _bars(labels, expected, observed)
     edges = np.array([lower_bound(cell) for cell in range(1, CELLS)])
-    drift = compare_cells(name, expected, observed, edges, window_ms)
+    drift = compare_cells(name, expected, observed, edges, window_ms, moves)
     starts = tenths(expected)
     told = [f"{lower_bound(int(cell)):.3g}" for cell in starts] + ["1"]
     labels = [f"{low} to {high}" for low, high in pairwise(told)]

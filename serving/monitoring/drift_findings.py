@@ -101,10 +101,11 @@ def _share(
 
 
 def _psi_cause(drift: Drift, called: str, threshold: float) -> str:
-    said = (
-        f"PSI of {called} is {drift.psi:.3g}, above {threshold:g} and above {drift.critical:.3g} "
-        f"that chance gives at n={drift.n:,}"
-    )
+    said = f"PSI of {called} is {drift.psi:.3g}, above {threshold:g} and "
+    if drift.psi > drift.critical:
+        said += f"above {drift.critical:.3g} that chance gives at n={drift.n:,}"
+    else:  # the chance is that of X², which is harder on what was rare
+        said += f"such as chance gives with p={drift.chance:.1g} at n={drift.n:,}"
     if not drift.shifted:
         return said
     most = drift.shifted[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving.alerting.finding import Finding
 from serving.alerting.onset import onset_of
-from serving.drift.comparing import compare_cells, compare_classes, tenths
+from serving.drift.comparing import compare_cells, compare_classes
 from serving.drift.drift import Drift
 from serving.monitoring.cells import cells_of
 from serving.monitoring.drift_findings import findings_of
@@ -23,8 +23,9 @@ from serving.performance.packing import pack, unpack
 from serving.spec import PredictionDrift
 from streams.durations import seconds
 from streams.wire import Onset, Window
+from training.dispersion import Dispersion
 from training.networks.tasks import MultiClass, Task
-from training.score_reference import CELLS, lower_bound, score_cells, score_widths
+from training.score_reference import CELLS, lower_bound, score_cells, score_widths, tenths
 
 EDGES = np.array([lower_bound(cell) for cell in range(1, CELLS)])
 _CALLED = {"score": "scores", "class": "the answers"}
@@ -69,14 +70,16 @@ class PredictionDriftWatch(Watch):
         """
         window = Window(end_ms - self._length_ms, end_ms)
         findings: list[Finding] = []
-        for name, expected in live.reference.scores.items() if live.reference else ():
+        if live.reference is None:
+            return findings
+        for name, expected in live.reference.scores.items():
             key = f"{live.version}|{name}"
             found = self._counts.window(key, window.start_ms, end_ms)
             if found is None or found.sum() < self._monitor.minimum or not expected.sum():
                 continue
             starts = _bins(name, expected)
             told = findings_of(
-                self._compare(name, expected, found),
+                self._compare(name, expected, found, live.reference.score_dispersion(name)),
                 kind="prediction_drift",
                 threshold=self._monitor.threshold,
                 window=window,
@@ -105,11 +108,11 @@ class PredictionDriftWatch(Watch):
         self._first = {int(version): int(start) for version, start in content["first"]}
         self._counts = unpack(self._counts.step_ms, content["counts"], arrays, "scores")
 
-    def _compare(self, name: str, expected: Ints, observed: Ints) -> Drift:
+    def _compare(self, name: str, expected: Ints, observed: Ints, moves: Dispersion) -> Drift:
         if name == "class" and isinstance(self._task, MultiClass):
             labels = list(map(str, self._task.classes))
-            return compare_classes(name, expected, observed, labels, self._length_ms)
-        return compare_cells(name, expected, observed, EDGES, self._length_ms)
+            return compare_classes(name, expected, observed, labels, self._length_ms, moves)
+        return compare_cells(name, expected, observed, EDGES, self._length_ms, moves)
 
     def _onset(self, key: str, expected: Ints, bins: Ints, window: Window) -> Onset | None:
         starts, steps = self._counts.steps(key, window.start_ms, window.end_ms)

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from streams.errors import ModelError
 from training.answers import Answers
+from training.dispersion import Dispersion
 from training.networks.tasks import Binary, MultiClass, Regression
 from training.reference import Reference
 from training.score_reference import CELLS, cells
 from training.tallying import GROUP_ROWS
-from training.validation_scores import calibration_sums, validation_scores
+from training.validation_scores import calibration_sums, score_dispersions, validation_scores
 
 DAY_MS = 86_400_000
 
@@ -118,7 +119,9 @@ def test_json_gives_the_same_reference_with_all_it_keeps() -> None:
     answers = Answers(np.random.default_rng(3).random(100))
     task = Binary()
     reference = _reference(rows, times_ms=[times], groups=groups).with_scores(
-        validation_scores(task, answers), calibration_sums(task, answers, np.ones(100))
+        validation_scores(task, answers),
+        calibration_sums(task, answers, np.ones(100)),
+        {"score": Dispersion((DAY_MS,), (2.0,), (3.0,), (9,), (100.0,))},
     )
     again = Reference.from_json(json.loads(json.dumps(reference.to_json(), allow_nan=False)))
 
@@ -128,6 +131,9 @@ def test_json_gives_the_same_reference_with_all_it_keeps() -> None:
     assert again.ranges == reference.ranges
     assert again.dispersions == reference.dispersions != {}
     assert again.groups["kind=a"].dispersions == reference.groups["kind=a"].dispersions != {}
+    assert again.score_dispersion("score").of_window(DAY_MS, 100).factor == pytest.approx(2)
+    assert again.score_dispersion("class") == Dispersion()
+    assert again.groups["kind=a"].score_dispersions == {}
     assert again.calibration is not None
     assert again.calibration[:, 0].sum() == again.scores["score"].sum() == 100
 
@@ -167,6 +173,28 @@ def test_scores_of_validation_are_counted_with_what_turned_out() -> None:
     assert validation_scores(Binary(), answers)["score"].tolist() == sums[:, 0].tolist()
 
 
+def test_scores_that_differ_from_day_to_day_are_told_from_those_that_do_not() -> None:
+    days, n = 30, 200
+    times = np.arange(days * n) * (DAY_MS // n)
+    random = np.random.default_rng(5)
+    steady = random.beta(2, 8, days * n)
+    logits = np.log(steady / (1 - steady)) + np.repeat(random.normal(0, 0.7, days), n)
+    task = Binary()
+    moving = Answers(1 / (1 + np.exp(-logits)))
+
+    factors = [
+        score_dispersions(task, answers, times)["score"].of_window(DAY_MS, n).factor
+        for answers in (Answers(steady), moving)
+    ]
+
+    assert factors[0] < 1.5
+    assert factors[1] > 5
+    assert score_dispersions(task, Answers(steady[:50]), times[:50]) == {}
+    assert score_dispersions(task, Answers(steady[:0]), times[:0]) == {}
+    numbers = Answers(np.zeros(2), spread=np.ones(2))
+    assert score_dispersions(Regression(), numbers, times[:2]) == {}
+
+
 def test_of_classes_the_highest_probability_counts_and_a_regression_has_no_scores() -> None:
     task = MultiClass(("a", "b", "c"))
     answers = Answers.of_classes(np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]]))
@@ -175,6 +203,9 @@ def test_of_classes_the_highest_probability_counts_and_a_regression_has_no_score
     assert sums is not None
     assert sums.sum(axis=0).tolist() == pytest.approx([2, 1.3, 1])
     assert validation_scores(task, answers)["class"].tolist() == [1, 1, 0]
+    many = Answers.of_classes(np.random.default_rng(0).dirichlet(np.ones(3), 2_000))
+    days = np.arange(2_000) * (DAY_MS // 100)
+    assert score_dispersions(task, many, days).keys() == {"score", "class"}
     numbers = Answers(np.zeros(2), spread=np.ones(2))
     assert calibration_sums(Regression(), numbers, np.zeros(2)) is None
     assert validation_scores(Regression(), numbers) == {}

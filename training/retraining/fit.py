@@ -34,7 +34,7 @@ from training.retraining.judging import calibrated, figures
 from training.retraining.warm import Initial
 from training.spec import Model, Training
 from training.standard import Standard, stored_targets
-from training.validation_scores import calibration_sums, validation_scores
+from training.validation_scores import calibration_sums, score_dispersions, validation_scores
 
 Progress = Callable[[str], None]
 
@@ -191,7 +191,11 @@ def _fitted(
             name: [prepared.train.groups[i], prepared.validation.groups[i]]
             for i, name in enumerate(prepared.group_names)
         },
-    ).with_scores(validation_scores(task, answers), calibration_sums(task, answers, targets))
+    ).with_scores(
+        validation_scores(task, answers),
+        calibration_sums(task, answers, targets),
+        score_dispersions(task, answers, prepared.validation.event_times_ms),
+    )
     run = {
         "ranks": result.ranks,
         "device": result.device,

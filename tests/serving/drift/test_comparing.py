@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving.drift.comparing import compare_all, compare_cells, compare_classes, tenths
+from serving.drift.comparing import compare_all, compare_cells, compare_classes
 from serving.drift.drift import Drift
 from serving.drift.ks import ks
 from serving.drift.psi import psi
+from training.dispersion import Dispersion
 from training.reference import Reference
-from training.score_reference import CELLS, cells, lower_bound
+from training.score_reference import CELLS, cells, lower_bound, tenths
 
 DAY_MS = 86_400_000
 
@@ -185,12 +186,25 @@ def test_scores_are_compared_on_tenths_of_their_cells() -> None:
     assert drift.ks > 0.3
     assert 5 <= drift.bins <= 10
     assert drift.shifted[0].bin.startswith("≥ 0.3")
+    moves = Dispersion((DAY_MS,), (50.0,), (1.0,), (9,), (2_000.0,))
+    assert compare_cells("score", expected, other, edges, DAY_MS, moves).chance > drift.chance
 
 
 def test_tenths_of_few_cells_or_none() -> None:
     assert tenths(np.array([0, 0])).tolist() == [0]
     assert tenths(np.array([5, 5])).tolist() == [0, 1]
     assert tenths(np.full(100, 3)).tolist() == list(range(0, 100, 10))
+    assert tenths(np.array([0, 1, 0, 8, 1, 0])).tolist() == [0, 2, 3, 4]
+
+
+def test_leaving_the_one_score_that_all_had_is_seen_on_both_sides() -> None:
+    edges = np.array([lower_bound(cell) for cell in range(1, CELLS)])
+    expected = np.bincount(cells(np.full(2_000, 0.3)), minlength=CELLS)
+    for now in (0.1, 0.3, 0.7):
+        observed = np.bincount(cells(np.full(600, now)), minlength=CELLS)
+        drift = compare_cells("score", expected, observed, edges, DAY_MS)
+        assert (drift.psi > 5, drift.chance < 1e-10) == (now != 0.3, now != 0.3)
+        assert drift.wasserstein is None
 
 
 def test_classes_are_compared_as_they_are() -> None:
