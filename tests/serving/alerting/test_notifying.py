@@ -1,81 +1,19 @@
 """The process that passes alerts on: a real broker, real servers."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
-from uuid import uuid4
 
-import msgspec
 import pytest
 
 from serving.alerting.declared import Alerting, Alertmanager, Policy, Webhook
 from serving.alerting.holding import Holds
-from serving.alerting.notifying import NotifyWorker
-from serving.pipeline import Pipeline
-from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import BrokerError, ConfigurationError
 from streams.kafka_client import producer
-from streams.rollout import Rollout
-from streams.stream import EventStream
-from streams.topics import ensure_topics
-from streams.wire import Alert, ModelEvent, Registered, StageChanged
+from tests.serving.alerting.alert_log import AlertLog, done, ids, until
 from tests.serving.alerting.told_server import ToldServer, an_alert, told_server
-from tests.serving.monitored import DEFINITION, LABELS, Trip
 
 pytestmark = pytest.mark.broker
-WITHIN_S = 30.0
-
-
-class AlertLog:
-    """A pipeline's alerts and control log on a real broker."""
-
-    def __init__(self, bootstrap: str, alerting: Alerting) -> None:
-        events = EventStream(Trip, id="id", entity="rider", event_time="at_ms", partitions=1)
-        name = f"t{uuid4().hex[:8]}"
-        self.bootstrap = bootstrap
-        self.pipeline = Pipeline(name, events, LABELS, DEFINITION, alerting=alerting)
-        ensure_topics(bootstrap, self.pipeline.topic_specs)
-
-    def tell(self, *alerts: Alert) -> None:
-        client = producer(self.bootstrap, linger_ms=0)
-        for alert in alerts:
-            client.produce(self.pipeline.topics.alerts, msgspec.json.encode(alert), b"k", 0)
-        assert client.flush(30) == 0
-
-    def append(self, *events: ModelEvent) -> None:
-        writer = ControlWriter(self.bootstrap)
-        for event in events:
-            writer.append_model_event(self.pipeline.topics.models, event)
-
-    def events(self) -> list[ModelEvent]:
-        with closing(ControlFollower(self.bootstrap, self.pipeline.topics.models)) as follower:
-            return decode_model_events(follower.catch_up())
-
-    def rollout(self) -> Rollout:
-        return Rollout().apply_all(self.events())
-
-    def by_alert(self) -> list[StageChanged]:
-        return [e for e in self.events() if isinstance(e, StageChanged) and e.by == "alert"]
-
-    def worker(self) -> NotifyWorker:
-        return NotifyWorker(self.bootstrap, self.pipeline, waits_s=(0.02, 0.1))
-
-
-def until(worker: NotifyWorker, is_there: Callable[[], bool]) -> None:
-    """Let the worker work until it is."""
-    deadline_s = time.monotonic() + WITHIN_S
-    while not is_there():
-        assert time.monotonic() < deadline_s, "it does not come"
-        worker.turn()
-
-
-def ids(server: ToldServer) -> list[str]:
-    return [body["alert"]["alert_id"] for body in server.taken]
-
-
-def done(worker: NotifyWorker) -> bool:
-    return all(n == 0 for name, n in worker.figures().items() if name.endswith("/waiting"))
 
 
 @pytest.fixture(autouse=True)
@@ -316,67 +254,3 @@ def test_a_token_that_is_not_there_ends_the_start(
     log = AlertLog(bootstrap, Alerting(notify=(Webhook(server.url, token="NO_SUCH_TOKEN"),)))  # noqa: S106
     with pytest.raises(ConfigurationError, match="NO_SUCH_TOKEN"):
         log.worker()
-
-
-# Rolling back
-
-ROLL_BACK = Alerting(policies=(Policy("roll back", kinds=("performance",)),))
-
-
-def live_twice(bootstrap: str) -> AlertLog:
-    """Return a log in which model 2 is live, and model 1 was before it."""
-    log = AlertLog(bootstrap, ROLL_BACK)
-    for version in (1, 2):
-        log.append(
-            Registered(version, f"c{version}", "", "", {}, {}, None),
-            StageChanged(version, "live", "a test", change=version),
-        )
-    return log
-
-
-def worse(number: int, state: str = "confirmed", **others: Any) -> Alert:
-    return an_alert(number, state, kind="performance", metric="log_loss", **others)
-
-
-def settle(worker: NotifyWorker, log: AlertLog, *alerts: Alert) -> None:
-    """Tell alerts and let the worker read them all."""
-    already = len(worker.alerts._seen)
-    log.tell(*alerts)
-    until(worker, lambda: len(worker.alerts._seen) >= already + len(alerts))
-
-
-def test_an_alert_about_the_live_version_rolls_it_back_with_its_figures(bootstrap: str) -> None:
-    log = live_twice(bootstrap)
-    with closing(log.worker()) as worker:
-        settle(worker, log, worse(1, "suspected"), an_alert(2), worse(3, severity="info"))
-        assert log.by_alert() == []
-        settle(worker, log, worse(1))
-    (change,) = log.by_alert()
-    assert (change.version, change.stage, change.instead) == (2, "rolled_back", 1)
-    evidence = (change.evidence or {})["alert"]
-    assert (evidence["alert_id"], evidence["value"]) == ("a1-confirmed", 0.41)
-    assert log.rollout().live == 1
-
-
-def test_an_alert_rolls_back_once_while_it_stands_whoever_restarts_and_promotes(
-    bootstrap: str,
-) -> None:
-    log = live_twice(bootstrap)
-    with closing(log.worker()) as worker:
-        settle(worker, log, worse(1))
-    log.append(StageChanged(2, "live", "I know better", by="operator", change=4))
-    with closing(log.worker()) as worker:
-        settle(worker, log, worse(1, alert_id="again"))
-        assert log.rollout().live == 2
-        settle(worker, log, worse(1, "resolved"), worse(1, alert_id="anew"))
-    assert [c.version for c in log.by_alert()] == [2, 2]
-
-
-def test_an_alert_confirmed_while_nobody_worked_rolls_back_unless_it_is_over(
-    bootstrap: str,
-) -> None:
-    for is_over in (True, False):
-        log = live_twice(bootstrap)
-        log.tell(worse(1), *([worse(1, "resolved")] if is_over else []))
-        log.worker().close()
-        assert len(log.by_alert()) == (0 if is_over else 1)
