@@ -8,7 +8,7 @@ from kappa.cli.context import DEFAULT_PIPELINE, PipelineOption, open_context
 from kappa.cli.newest import FollowOption, JsonOption, print_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
@@ -76,13 +76,16 @@ def alerts(
         past = _new(follower.catch_up(), seen)
         if follow:
             lines = partial(_line, zone=zone)
-            _follow(lambda: filter(wanted, _new(follower.poll(POLL_S), seen)), limit,
-                    lambda came: print_lines(came, console, lines, as_json))  # fmt: skip
+
+            def show(came: "list[Alert]") -> None:
+                print_lines(_told(came, as_json), console, lines, as_json)
+
+            _follow(lambda: filter(wanted, _new(follower.poll(POLL_S), seen)), limit, show)
             return
         found = list(filter(wanted, past if every else newest_of_each(past)))
         found = found if limit is None else found[-limit:]
         if as_json:
-            print_lines(found, console, lambda _: [], as_json)
+            print_lines(_told(found, as_json), console, lambda _: [], as_json)
         elif found:
             for shown in alerts_shown(
                 found if every else with_what_was(found, past), console, zone
@@ -184,6 +187,13 @@ def _follow(
         came = list(poll())[:left]
         left = None if left is None else left - len(came)
         show(came)
+
+
+def _told(found: "list[Alert]", as_json: bool) -> "Sequence[Alert | dict[str, object]]":
+    """Return alerts, as JSON with all of their fields: the topic leaves out the default ones."""
+    from msgspec.structs import asdict
+
+    return [asdict(alert) for alert in found] if as_json else found
 
 
 def _cause(alert: "Alert") -> str:

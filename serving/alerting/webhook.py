@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import asdict
+
 from serving.alerting.declared import Webhook
 from serving.alerting.sending import Poster
 from streams.wire import Alert, Severity
@@ -38,7 +40,8 @@ class WebhookTarget:
 
 
 def webhook_body(pipeline: str, alert: Alert) -> dict[str, Any]:
-    """Return what is sent: the record, and ``text`` in words, which chat services show."""
+    """Return what is sent: the record with all of its fields (the topic leaves out what is as by
+    default, such as the state `confirmed`), and ``text`` in words, which chat services show."""
     state = "resolved" if alert.state == "resolved" else alert.severity
     action = "" if alert.action.startswith("none") else f"; {alert.action}"
     others = [related.feature or related.group or related.metric for related in alert.related]
@@ -48,5 +51,5 @@ def webhook_body(pipeline: str, alert: Alert) -> dict[str, Any]:
     return {
         "pipeline": pipeline,
         "text": f"[{state}] {pipeline}: {alert.cause}{beside}{action}{page}",
-        "alert": alert,
+        "alert": asdict(alert),
     }

@@ -35,6 +35,9 @@ def test_a_webhook_gets_the_record_and_a_text_with_the_token_of_the_environment(
     assert first["text"] == "[critical] shop: PSI of f1 is 0.41; retrain"
     assert last["text"] == "[resolved] shop: PSI of f1 is 0.41"
     assert (first["pipeline"], first["alert"]["alert_id"]) == ("shop", "a1-confirmed")
+    states = [(body["alert"]["state"], body["alert"]["severity"]) for body in server.taken]
+    assert states == [("confirmed", "critical"), ("resolved", "warning")]  # defaults are sent too
+    assert first["alert"]["onset"] is None
     assert first["alert"]["window"]["end_ms"] == 18_007 * DAY_MS
     assert server.paths[0] == "/in/T0/secret?x=1"
     assert server.headers[0]["Authorization"] == "Bearer s3cret"
