@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -57,6 +57,11 @@ class Rows:
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self.numeric)
+
+    def thinned(self, every: int, first: int = 0) -> Rows:
+        """Return every so many-th row, from row ``first`` on."""
+        texts = [column[first::every] for column in self.categories]
+        return Rows(self.numeric[first::every], texts)
 
 
 def subject_of(bootstrap: str, pipeline: Pipeline, version: int | None) -> Subject:
@@ -146,15 +151,29 @@ def observe(
 def sample(
     bootstrap: str, pipeline: Pipeline, definition: Definition, start_ms: int, end_ms: int
 ) -> Rows:
-    """Return at most :data:`SAMPLE` rows between two event times, evenly spaced in the log."""
-    found = list(rows_between(bootstrap, pipeline, definition, start_ms, end_ms))
-    if not found:
+    """Return at most :data:`SAMPLE` rows between two event times, evenly spaced in the log; never
+    more than twice as many and a batch are kept on the way.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    kept: list[Rows] = []
+    every, seen, held = 1, 0, 0
+    for rows in rows_between(bootstrap, pipeline, definition, start_ms, end_ms):
+        kept.append(rows.thinned(every, first=-seen % every))
+        seen, held = seen + len(rows), held + len(kept[-1])
+        if held >= 2 * SAMPLE:
+            kept = [_joined(kept).thinned(2)]
+            every, held = 2 * every, len(kept[0])
+    if not kept:
         raise ConfigurationError("the log holds no events of the time that is to be compared")
-    numeric = np.concatenate([rows.numeric for rows in found])
-    every = max(1, -(-len(numeric) // SAMPLE))
-    columns = range(len(found[0].categories))
-    texts = [[text for rows in found for text in rows.categories[i]] for i in columns]
-    return Rows(numeric[::every], [column[::every] for column in texts])
+    return _joined(kept).thinned(-(-held // SAMPLE))
+
+
+def _joined(pieces: Sequence[Rows]) -> Rows:
+    columns = range(len(pieces[0].categories))
+    texts = [[text for rows in pieces for text in rows.categories[i]] for i in columns]
+    return Rows(np.concatenate([rows.numeric for rows in pieces]), texts)
 
 
 def trained_between(subject: Subject) -> tuple[int, int]:

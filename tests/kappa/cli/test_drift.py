@@ -7,15 +7,18 @@ from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from kappa.cli.drift import drift
+from serving.drift_report.reading import sample
+from serving.pipeline import Pipeline
 from streams.control import ControlFollower, ControlWriter, decode_model_events
 from streams.errors import ConfigurationError
 from streams.wire import Registered, StageChanged
-from tests.serving.monitored import DAY, START
+from tests.serving.monitored import DAY, DEFINITION, EVENTS, LABELS, START
 from tests.serving.monitored_log import MonitoredLog
 
 pytestmark = pytest.mark.broker
@@ -167,6 +170,22 @@ def test_all_features_together_are_asked_of_the_rows_of_both_sides(
     )
     assert as_usual["multivariate"]["low"] < 0.55  # type: ignore[operator]
     assert "all features together: area" in run("--multivariate").stdout
+
+
+def test_of_a_long_log_rows_are_taken_evenly(
+    bootstrap: str, log: MonitoredLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline(log.topics.name, EVENTS, LABELS, DEFINITION)
+    taken: list[np.ndarray] = []
+    for most in (10 * EVENTS_A_DAY, 150):
+        monkeypatch.setattr("serving.drift_report.reading.SAMPLE", most)
+        rows = sample(bootstrap, pipeline, DEFINITION, START, START + 4 * DAY)
+        assert [len(column) for column in rows.categories] == [len(rows)]
+        taken.append(rows.numeric[:, 0])
+    every, few = taken
+    assert len(every) == 4 * EVENTS_A_DAY
+    assert 75 < len(few) <= 150
+    assert few.tolist() == every[:: len(every) // len(few)].tolist()
 
 
 class PageChecker(HTMLParser):
