@@ -22,11 +22,15 @@ MANY, DAYS, UPDATES = 200, 30, 5
 MOST_MS = 100.0
 
 
-@pytest.fixture(scope="module", params=["dark", "light"])
+@pytest.fixture(scope="module", params=["dark", "light", "phone"])
 def themed(shown: Shown, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page in each of the two themes; what the browser complains of fails its last test."""
+    """A page in each of the two themes, and on a phone; what the browser complains of fails its
+    last test."""
     shown.log.tell_health()
-    page = shown.open(theme=request.param)
+    if request.param == "phone":
+        page = shown.open(width=390, height=844, theme="light")
+    else:
+        page = shown.open(theme=request.param)
     complaints: list[str] = []
 
     def complain(message: ConsoleMessage) -> None:
@@ -127,12 +131,15 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(shown: Shown) -> None:
 
 
 def test_an_update_of_200_features_and_30_days_stays_under_100_ms(shown: Shown) -> None:
-    """From the text of an event to the finished layout; the last test, as it fills the log."""
+    """From the text of an event to the finished layout, with the newest figures open as a
+    table; the last test, as it fills the log."""
     shown.log.tell_metrics([m for day in range(DAYS) for m in _day(day)])
     page = shown.open("drift")
     page.wait_for_function(  # a row is 17 px high
         "n => document.querySelector('.heat canvas').clientHeight > n * 17", arg=MANY
     )
+    page.locator("details summary", has_text="as a table").click()
+    expect(page.locator(".drift-table tbody tr")).to_have_count(40)
     took = []
     for update in range(UPDATES):
         before = page.evaluate("performance.getEntriesByName('draw drift').length")
@@ -145,6 +152,8 @@ def test_an_update_of_200_features_and_30_days_stays_under_100_ms(shown: Shown) 
                                      strict=False))))  # fmt: skip
     print("an update took", [round(ms, 1) for ms in took], "ms")
     assert float(np.median(took)) < MOST_MS
+    page.get_by_role("button", name="Show all 207 features").click()
+    expect(page.locator(".drift-table tbody tr")).to_have_count(MANY + 7)
     page.context.close()
 
 

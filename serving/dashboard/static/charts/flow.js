@@ -3,9 +3,9 @@
 import { s } from "../dom.js";
 import { count, rate } from "../format.js";
 
-const BOX_W = 126;
+const BOX_W = 118;
 const BOX_H = 46;
-const GAP_X = [20, 84];
+const GAP_X = [14, 84];
 const GAP_Y = 24;
 const NARROW = 640;
 const SMALLEST = 0.85; // below it the text can't be read

@@ -63,7 +63,7 @@ function axes(svg, { x, y, from, to, spread, width, height, zone, axis }) {
       s("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
       s("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, number(value)));
   }
-  const wanted = Math.max(2, Math.floor(width / 110));
+  const wanted = Math.max(3, Math.floor(width / 62));
   const named = axis ?? ((at, span) => tick(at, span, zone));
   const places = axis ? ticks(from, to, wanted) : timeTicks(from, to, wanted);
   let free = -Infinity;

@@ -51,7 +51,7 @@ const nameOf = (r) => [words(r.metric), r.feature, r.group].filter(Boolean).join
 
 /** What shifted, and what shifted with it, at a glance. */
 function evidence(a) {
-  const bins = a.bins.slice(0, MOST_BINS).map((b) => h("span", { class: "shift" }, h("code", {}, b.bin), ` ${percent(b.expected, 0)} → `, h("b", {}, percent(b.observed, 0))));
+  const bins = a.bins.slice(0, MOST_BINS).map((b) => h("span", { class: "shift" }, h("code", {}, b.bin), `: ${percent(b.expected, 0)} → `, h("b", {}, percent(b.observed, 0))));
   const related = a.related.slice(0, MOST_RELATED).map((r) => `${nameOf(r)} ${number(r.value)}`);
   const left = a.related.length - related.length;
   if (!bins.length && !related.length) return null;

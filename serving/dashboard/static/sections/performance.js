@@ -34,7 +34,7 @@ function draw(place, doc, chosen, update) {
     chosen[name] = value;
     update();
   };
-  const tools = h("div", { class: "row" },
+  const tools = (ways.length > 1 || doc.groups.length > 0) && h("div", { class: "row" },
     ways.length > 1 && choice("Windows by", [["event", "By event time"], ["label", "By the labels' arrival"]], by, set("by")),
     doc.groups.length > 0 && picker("Group", [["", "all events"], ...doc.groups.map((g) => [g, g])], chosen.group, set("group")));
   const charts = doc.metrics.map((metric, i) => {
