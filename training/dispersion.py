@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,14 +174,3 @@ def forward_differences(blocks: Floats) -> Floats:
     difference = after / n_after - before / n_before
     result: Floats = np.divide(difference, noise, out=np.zeros_like(pooled), where=pooled > 0)
     return result
-
-
-def described(dispersions: Mapping[str, Dispersion]) -> dict[str, Any]:
-    """Return feature → {length in hours: factor}, for people."""
-    return {
-        name: {
-            f"{length / 3_600_000:g}h": round(factor, 2)
-            for length, factor in zip(each.lengths_ms, each.factors, strict=True)
-        }
-        for name, each in dispersions.items()
-    }

@@ -68,8 +68,9 @@ def findings_of(
     if drift.missing is not None and (drift.missing or drift.missing_reference):
         usual = drift.missing_reference or 0.0
         change = abs(drift.missing - usual) / SHARE
+        bound = usual + SHARE if drift.missing >= usual else max(0.0, usual - SHARE)
         cause = f"{drift.missing:.1%} of {called} are missing, {usual:.1%} in training"
-        told = metric("missing_rate", drift.missing, usual + SHARE)
+        told = metric("missing_rate", drift.missing, bound)
         yield _share(kind, told, change, drift.missing_chance, cause, drift.n, onset)
     if drift.new is not None and drift.new:
         usual = drift.new_reference or 0.0

@@ -76,8 +76,7 @@ class DataDriftWatch(Watch):
             return []
         window = Window(end_ms - self._length_ms, end_ms)
         findings = list(self._compared("", reference, live.version, window))
-        groups: Mapping[str, Reference] = getattr(reference, "groups", {})
-        for group, own in groups.items() if self._monitor.by_group else ():
+        for group, own in reference.groups.items() if self._monitor.by_group else ():
             findings += self._compared(group, own, live.version, window)
         return findings
 
@@ -102,11 +101,16 @@ class DataDriftWatch(Watch):
                 self._counts.add_total(_key(group, name), start_ms, counts)
 
     def _members(self, rows: FeatureRows, chosen: Mask) -> Iterator[tuple[str, Mask]]:
-        if self._monitor.by_group:
-            for field, texts in zip(self._groups.fields, rows.groups, strict=True):
-                column = np.array(texts)
-                for text in np.unique(column[chosen]).tolist():
-                    yield f"{field}={text}", chosen & (column == text)
+        """Yield the groups that have a reference, however many others there are."""
+        if not self._monitor.by_group or self._reference is None:
+            return
+        for field, texts in zip(self._groups.fields, rows.groups, strict=True):
+            known = {f"{field}={text}": text for text in set(texts)}
+            column = np.array(texts)
+            for group in sorted(known.keys() & self._reference.groups.keys()):
+                members = chosen & (column == known[group])
+                if members.any():
+                    yield group, members
 
     def _compared(
         self, group: str, reference: Reference, version: int, window: Window
