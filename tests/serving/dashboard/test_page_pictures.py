@@ -1,6 +1,6 @@
 """The pictures of the documentation, made from the tests' log: KAPPA_TEST_SCREENSHOTS=docs/images.
 
-Without that variable nothing is made. They are the same at every run: what depends on the clock on
+Without that variable nothing is made. They show the same at every run: what depends on the clock on
 the wall, or on how fast records are read, is replaced by fixed figures before a picture is taken.
 """
 
