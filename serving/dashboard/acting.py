@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from serving.dashboard.documents import Done
+from serving.dashboard.documents.actions import Done
 from serving.http.problems import ProblemError
 from streams.errors import BrokerError, ConfigurationError, DefinitionError, KappaError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from serving.dashboard.documents import AlertEntry, Alerts, AlertStep, Mark
+from serving.dashboard.documents.alerts import AlertEntry, Alerts, AlertStep
+from serving.dashboard.documents.figures import Mark
 from streams.wire import Alert
 
 KEPT, STEPS, SHOWN = 1_000, 50, 300

@@ -15,13 +15,11 @@ from fastapi.responses import StreamingResponse
 
 from serving.dashboard.acting import Acting, problem_of
 from serving.dashboard.board import Board
-from serving.dashboard.documents import (
-    SECTIONS,
-    DriftCell,
-    ExperimentFindings,
-    Records,
-    Session,
-)
+from serving.dashboard.documents.actions import Session
+from serving.dashboard.documents.figures import DriftCell
+from serving.dashboard.documents.rollout import ExperimentFindings
+from serving.dashboard.documents.sections import SECTIONS
+from serving.dashboard.documents.topics import Records
 from serving.dashboard.gate import DashboardGate
 from serving.dashboard.kept import Key
 from serving.dashboard.options import DashboardOptions

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from serving.dashboard.documents import SECTIONS, Document
+from serving.dashboard.documents.document import Document
+from serving.dashboard.documents.sections import SECTIONS
 
 _encode = msgspec.json.Encoder().encode
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import msgspec
 
-from serving.dashboard.documents import (
+from serving.dashboard.documents.actions import (
     PinOrder,
     PromoteOrder,
     ReplayOrder,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.dashboard.documents import (
+from serving.dashboard.documents.figures import (
     CellFigure,
     Drift,
     DriftCell,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from serving.dashboard.documents import (
+from serving.dashboard.documents.rollout import (
     Arm,
     CoursePoint,
     Experiment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.dashboard.documents import Fairness, FairnessFigure, FairnessWindow
+from serving.dashboard.documents.figures import Fairness, FairnessFigure, FairnessWindow
 from serving.dashboard.kept import Key, key_of, too_old
 from streams.wire import Metric
 

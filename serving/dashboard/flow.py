@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from features.processing.stages import stages_of
-from serving.dashboard.documents import Edge, Node
+from serving.dashboard.documents.overview import Edge, Node
 from serving.dashboard.measuring import Measured
 from serving.dashboard.rates import Rates
 from serving.pipeline import Pipeline

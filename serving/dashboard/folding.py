@@ -12,7 +12,11 @@ import structlog
 
 from serving.dashboard.alert_list import AlertList
 from serving.dashboard.board import Board
-from serving.dashboard.documents import Actions, Broker, Count, Document, Done, Overview, TopicList
+from serving.dashboard.documents.actions import Actions, Done
+from serving.dashboard.documents.document import Document
+from serving.dashboard.documents.health import Broker
+from serving.dashboard.documents.overview import Count, Overview
+from serving.dashboard.documents.topics import TopicList
 from serving.dashboard.drift_map import DriftMap
 from serving.dashboard.experiment_list import ExperimentList
 from serving.dashboard.fairness_table import FairnessTable

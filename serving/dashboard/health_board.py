@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serving.dashboard.documents import (
+from serving.dashboard.documents.health import (
     Broker,
     Health,
     HopFigures,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from serving.dashboard.documents import DriftCell
+from serving.dashboard.documents.figures import DriftCell
 from serving.dashboard.folding import Folds
 from serving.dashboard.following import TopicsFollower
 from serving.dashboard.kept import Key

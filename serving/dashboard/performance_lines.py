@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serving.dashboard.documents import Mark, Performance, Series
+from serving.dashboard.documents.figures import Mark, Performance, Series
 from serving.dashboard.kept import ESTIMATED, digits
 from streams.wire import Metric
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from serving.dashboard.documents import Record, Records
+from serving.dashboard.documents.topics import Record, Records
 from serving.dashboard.retrying import headers_of
 from streams.errors import BrokerError, ConfigurationError
 from streams.kafka_client import consumer, watermarks

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Literal
 
-from serving.dashboard.documents import (
+from serving.dashboard.documents.figures import Mark
+from serving.dashboard.documents.rollout import (
     Arm,
     Changed,
     Guardrail,
     Judgement,
-    Mark,
     Rollout,
     RolloutDefinition,
 )

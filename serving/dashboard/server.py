@@ -12,7 +12,8 @@ from pathlib import Path
 import structlog
 
 from serving.dashboard.acting import Acting
-from serving.dashboard.documents import ExperimentFindings, Records
+from serving.dashboard.documents.rollout import ExperimentFindings
+from serving.dashboard.documents.topics import Records
 from serving.dashboard.doing import Doing
 from serving.dashboard.experiment_list import findings_document
 from serving.dashboard.folding import Folds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.dashboard.documents import Partition, TopicFigures, TopicList
+from serving.dashboard.documents.topics import Partition, TopicFigures, TopicList
 from serving.dashboard.flow import Picture
 from serving.dashboard.measuring import Measured
 from serving.dashboard.rates import Rates

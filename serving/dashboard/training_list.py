@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from serving.dashboard.documents import Training, Trainings
+from serving.dashboard.documents.alerts import Training, Trainings
 from serving.rollout.status import Logged
 from streams.rollout import Rollout
 from streams.wire import Command, Registered, Retrain, TrainingRefused

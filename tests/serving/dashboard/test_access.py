@@ -11,7 +11,9 @@ import pytest
 from serving.dashboard.acting import Acting
 from serving.dashboard.app import Parts, make_app
 from serving.dashboard.board import Board, Fixed
-from serving.dashboard.documents import SECTIONS, Alerts, Done, RetrainOrder
+from serving.dashboard.documents.actions import Done, RetrainOrder
+from serving.dashboard.documents.alerts import Alerts
+from serving.dashboard.documents.sections import SECTIONS
 from serving.dashboard.options import DashboardOptions
 from serving.dashboard.sessions import LINK_LIFE_S, SESSION_LIFE_S, Sessions
 from streams.errors import ConfigurationError

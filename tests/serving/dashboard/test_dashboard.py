@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from serving.dashboard.documents import SECTIONS
+from serving.dashboard.documents.sections import SECTIONS
 from serving.dashboard.flow import picture_of
 from serving.dashboard.folding import Folds
 from serving.dashboard.live import Live

@@ -161,6 +161,6 @@ def test_an_update_of_200_features_over_30_days_is_quick(windows: int) -> None:
     whole_s = time.perf_counter() - begun_s - new_s
     assert len(new) < 50_000
     assert len(whole) < 1_000_000
-    # Measured: 2 ms and 40 ms; the bounds are for a machine that is busy with other tests.
+    # The page may take 100 ms for an update, most of it for drawing; a busy machine gets it all.
     assert new_s < 0.1
     assert whole_s < 0.5

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from serving.dashboard.board import Board, Fixed
-from serving.dashboard.documents import Alerts, Drift, Fairness
+from serving.dashboard.documents.alerts import Alerts
+from serving.dashboard.documents.figures import Drift, Fairness
 from serving.dashboard.drift_map import DriftMap
 from serving.dashboard.streaming import events
 from tests.serving.dashboard.figures import DAY_MS, metric
