@@ -189,7 +189,7 @@ def _straight(seed: int) -> Course:
     return course
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 3), st.randoms(use_true_random=False), st.booleans())
 def test_how_far_reading_has_run_ahead_and_restarts_change_nothing(
     seed: int, random: Random, restart: bool
