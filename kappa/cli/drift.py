@@ -144,7 +144,9 @@ def _show(found: "Findings", written: list[Path]) -> None:
     if (together := found.separable) is not None:
         console.print(
             f"all features together: area {together.auc:.3f} ({together.low:.3f} to "
-            f"{together.high:.3f}; 0.5 is a guess), most by {together.features[0].feature}",
+            f"{together.high:.3f}; 0.5 is a guess), "
+            + ("beyond" if together.is_beyond_chance else "no more than")
+            + f" what is usual, most by {together.features[0].feature}",
             markup=False, highlight=False,
         )  # fmt: skip
     for path in written:

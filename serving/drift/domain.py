@@ -5,13 +5,14 @@ regression is asked which side a row is from, and how well it does on rows that 
 the answer: at an area under the ROC curve of 0.5 it can't tell. (Lopez-Paz and Oquab, "Revisiting
 Classifier Two-Sample Tests", 2017.)
 
-Rows next to each other are alike, in a log above all: so each side is cut into stretches, each
-stretch is foretold from the others, and the interval is that of the stretches' areas.
+Rows next to each other in time are alike: so each side is cut into stretches of time, each stretch
+is foretold from the others, and the interval is that of the stretches' areas. And weeks differ
+though nothing has happened: so stretches of training, as long as the window, are told from the rest
+of training in the same way, and a window differs where it is told apart better than any of them.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ TEXTS = 20
 """So many texts of a category have a column; the others share one."""
 MOST_PAIRED = 30
 """Products of pairs are looked at for at most so many numbers."""
+USUAL = 6
+"""So many stretches of training, the latest ones, are told from the rest of it."""
 RIDGE, STEPS, LONGEST_STEP = 1.0, 25, 2.0
 SEED = 1
 
@@ -36,7 +39,8 @@ Floats = NDArray[np.float64]
 
 
 class Rows(Protocol):
-    """Feature values of n rows: ``numeric`` (n, F), ``categories`` C columns of n texts."""
+    """Feature values of n rows: ``numeric`` (n, F), ``categories`` C columns of n texts, and their
+    event times (n,), in any order."""
 
     @property
     def numeric(self) -> Floats:
@@ -46,6 +50,11 @@ class Rows(Protocol):
     @property
     def categories(self) -> list[list[str]]:
         """Return the texts."""
+        ...
+
+    @property
+    def times_ms(self) -> NDArray[np.int64]:
+        """Return the event times."""
         ...
 
 
@@ -60,7 +69,9 @@ class Needed:
 @dataclass(frozen=True)
 class Separability:
     """How well the sides are told apart: ``auc`` on rows not seen, its 95 % interval, the rows of
-    each side, and the features by what they contribute, the most first."""
+    each side, and the features by what they contribute, the most first. ``usual`` are the areas for
+    stretches of training against the rest of it, ascending; none where training is shorter than
+    two windows."""
 
     auc: float
     low: float
@@ -68,29 +79,72 @@ class Separability:
     n: int
     n_reference: int
     features: Sequence[Needed]
+    usual: tuple[float, ...] = ()
 
     @property
     def is_beyond_chance(self) -> bool:
-        """Whether the interval leaves out 0.5."""
-        return self.low > 0.5
+        """Whether the interval leaves out 0.5, and training's own stretches are told less well."""
+        return self.low > 0.5 and self.auc > max(self.usual, default=0.5)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A side's rows in the order of time."""
+
+    numeric: Floats
+    categories: list[list[str]]
+    times_ms: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> _Side:
+        kept = rows.tolist()
+        texts = [[column[i] for i in kept] for column in self.categories]
+        return _Side(self.numeric[rows], texts, self.times_ms[rows])
 
 
 def separability(
     reference: Rows, window: Rows, numeric: Sequence[str], categories: Sequence[str]
 ) -> Separability | None:
-    """Return how well ``window`` can be told from ``reference``, both in the log's order, or None
-    where a side has fewer than ten rows a stretch; ``numeric`` and ``categories`` are the names of
-    the columns."""
-    sides = [_thinned(side) for side in (reference, window)]
-    lengths = [len(side[0]) for side in sides]
-    if min(lengths) < 10 * STRETCHES:
+    """Return how well ``window`` can be told from ``reference``, or None where a side has fewer
+    than ten rows a stretch; ``numeric`` and ``categories`` are the names of the columns."""
+    known, seen = _in_order(reference), _in_order(window)
+    if min(len(known.times_ms), len(seen.times_ms)) < 10 * STRETCHES:
         return None
+    names = [*numeric, *categories]
+    areas, drops, lengths = _told_apart(known, seen, count_drops=True)
+    auc, spread = float(np.mean(areas)), float(np.std(areas, ddof=1))
+    half = T_95 * spread / STRETCHES**0.5
+    needed = [Needed(n, float(d)) for n, d in zip(names, drops, strict=True)]
+    return Separability(
+        auc, max(0.0, auc - half), min(1.0, auc + half), lengths[1], lengths[0],
+        sorted(needed, key=lambda each: (-each.drop, each.feature)),
+        tuple(sorted(_usual(known, int(seen.times_ms[-1] - seen.times_ms[0]) + 1))),
+    )  # fmt: skip
+
+
+def _usual(reference: _Side, length_ms: int) -> Iterator[float]:
+    """Yield how well each of the latest stretches of this length is told from the rest."""
+    times = reference.times_ms
+    age = (times[-1] - times) // length_ms
+    whole = int(times[-1] - times[0] + 1) // length_ms
+    for number in range(min(USUAL, whole) if whole > 1 else 0):
+        inside, rest = (np.flatnonzero(chosen) for chosen in (age == number, age != number))
+        if min(len(inside), len(rest)) >= 10 * STRETCHES:
+            areas, _, _ = _told_apart(reference.at(rest), reference.at(inside))
+            yield float(np.mean(areas))
+
+
+def _told_apart(
+    one: _Side, other: _Side, count_drops: bool = False
+) -> tuple[list[float], Floats, list[int]]:
+    """Return the area of each stretch, by how much it shrinks on average where a feature's values
+    are shuffled, (features,), and the rows looked at on each side."""
+    sides = [_thinned(side) for side in (one, other)]
+    lengths = [len(side.times_ms) for side in sides]
     sources = _sources(sides)
     labels = np.repeat([0.0, 1.0], lengths)
     weights = np.repeat([0.5 / n for n in lengths], lengths) * sum(lengths)
     stretch = np.concatenate([np.arange(n) * STRETCHES // n for n in lengths])
-    names = [*numeric, *categories]
-    areas, drops = [], np.zeros((STRETCHES, len(names)))
+    areas, drops = [], np.zeros((STRETCHES, len(sources)))
     random = np.random.default_rng(SEED)
     whole = _design(sources)
     for held in range(STRETCHES):
@@ -98,32 +152,31 @@ def separability(
         fitted = _fit(whole[seen], labels[seen], weights[seen])
         areas.append(_area(whole[unseen] @ fitted, labels[unseen]))
         rest = [source[unseen] for source in sources]
-        for i, source in enumerate(rest):
+        for i, source in enumerate(rest if count_drops else ()):
             shuffled = [*rest[:i], source[random.permutation(len(source))], *rest[i + 1 :]]
             drops[held, i] = areas[-1] - _area(_design(shuffled) @ fitted, labels[unseen])
-    auc, spread = float(np.mean(areas)), float(np.std(areas, ddof=1))
-    half = T_95 * spread / math.sqrt(STRETCHES)
-    needed = [Needed(n, float(d)) for n, d in zip(names, drops.mean(axis=0), strict=True)]
-    return Separability(
-        auc, max(0.0, auc - half), min(1.0, auc + half), lengths[1], lengths[0],
-        sorted(needed, key=lambda each: (-each.drop, each.feature)),
-    )  # fmt: skip
+    return areas, drops.mean(axis=0), lengths
 
 
-def _thinned(side: Rows) -> tuple[Floats, list[list[str]]]:
-    every = max(1, -(-len(side.numeric) // ROWS)) if len(side.numeric) else 1
-    return side.numeric[::every], [column[::every] for column in side.categories]
+def _in_order(side: Rows) -> _Side:
+    every = _Side(side.numeric, side.categories, side.times_ms)
+    return every.at(np.argsort(side.times_ms, kind="stable"))
 
 
-def _sources(sides: Sequence[tuple[Floats, list[list[str]]]]) -> list[Floats]:
+def _thinned(side: _Side) -> _Side:
+    n = len(side.times_ms)
+    return side.at(np.arange(0, n, max(1, -(-n // ROWS))))
+
+
+def _sources(sides: Sequence[_Side]) -> list[Floats]:
     """Return per feature what the design is made of, over both sides: of a number (n, 2) its rank
     in [-1, 1] and whether it is missing, of a category (n, texts) which text it is."""
-    numbers = np.concatenate([numeric for numeric, _ in sides])
+    numbers = np.concatenate([side.numeric for side in sides])
     return [
         *(_ranked(numbers[:, i]) for i in range(numbers.shape[1])),
         *(
-            _one_hot([text for _, categories in sides for text in categories[i]])
-            for i in range(len(sides[0][1]))
+            _one_hot([text for side in sides for text in side.categories[i]])
+            for i in range(len(sides[0].categories))
         ),
     ]
 

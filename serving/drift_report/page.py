@@ -194,13 +194,19 @@ def _performance(found: Findings) -> list[str]:
 def _separable(found: Separability | None) -> list[str]:
     if found is None:
         return []
-    said = "so they differ" if found.is_beyond_chance else "so it can't"
+    said = "so they differ" if found.is_beyond_chance else "so no change is shown"
+    usual = (
+        f" Stretches of training of the same length are told from the rest of it at up to "
+        f"{found.usual[-1]:.3f}."
+        if found.usual
+        else ""
+    )
     rows = [[escape(each.feature), f"{each.drop:.3f}"] for each in found.features]
     return [
         "<h2>All features together</h2>",
         "<p>A classifier is asked to tell the window's events from training's, by all features at "
         f"once. On events that it has not seen its area under the ROC curve is {found.auc:.3f} "
-        f"(95 %: {found.low:.3f} to {found.high:.3f}; 0.5 is a guess), {said}. Of "
+        f"(95 %: {found.low:.3f} to {found.high:.3f}; 0.5 is a guess), {said}.{usual} Of "
         f"{found.n_reference:,} events of training and {found.n:,} of the window.</p>",
         _table("What it goes by", ("feature", "area lost where its values are shuffled"), rows),
     ]

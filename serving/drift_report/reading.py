@@ -49,10 +49,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Rows:
-    """Feature values of n rows as they are: ``numeric`` (n, F), ``categories`` C columns of n."""
+    """Feature values of n rows as they are: ``numeric`` (n, F), ``categories`` C columns of n, and
+    their event times (n,)."""
 
     numeric: NDArray[np.float64]
     categories: list[list[str]]
+    times_ms: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -61,7 +63,7 @@ class Rows:
     def thinned(self, every: int, first: int = 0) -> Rows:
         """Return every so many-th row, from row ``first`` on."""
         texts = [column[first::every] for column in self.categories]
-        return Rows(self.numeric[first::every], texts)
+        return Rows(self.numeric[first::every], texts, self.times_ms[first::every])
 
 
 def subject_of(bootstrap: str, pipeline: Pipeline, version: int | None) -> Subject:
@@ -173,7 +175,8 @@ def sample(
 def _joined(pieces: Sequence[Rows]) -> Rows:
     columns = range(len(pieces[0].categories))
     texts = [[text for rows in pieces for text in rows.categories[i]] for i in columns]
-    return Rows(np.concatenate([rows.numeric for rows in pieces]), texts)
+    times = np.concatenate([rows.times_ms for rows in pieces])
+    return Rows(np.concatenate([rows.numeric for rows in pieces]), texts, times)
 
 
 def trained_between(subject: Subject) -> tuple[int, int]:
@@ -207,7 +210,8 @@ def rows_between(
         chosen = (rows.source_offsets > highest[:-1]) & (start_ms <= times) & (times < end_ms)
         if chosen.any():
             at = np.flatnonzero(chosen).tolist()
-            yield Rows(rows.numeric[chosen], [[c[i] for i in at] for c in rows.categories])
+            texts = [[c[i] for i in at] for c in rows.categories]
+            yield Rows(rows.numeric[chosen], texts, times[chosen])
 
 
 def _answers(

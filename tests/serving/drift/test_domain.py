@@ -13,6 +13,7 @@ from serving.drift.domain import Separability, separability
 class Sample:
     numeric: NDArray[np.float64]
     categories: list[list[str]]
+    times_ms: NDArray[np.int64]
 
 
 def sample(n: int, seed: int, correlation: float = 0.0, shift: float = 0.0) -> Sample:
@@ -21,7 +22,7 @@ def sample(n: int, seed: int, correlation: float = 0.0, shift: float = 0.0) -> S
     a, b, c = random.normal(size=(3, n))
     b = correlation * a + np.sqrt(1 - correlation**2) * b
     texts = [f"t{i}" for i in random.integers(0, 30, n)]
-    return Sample(np.stack([a, b, c + shift], axis=1), [texts])
+    return Sample(np.stack([a, b, c + shift], axis=1), [texts], np.arange(n))
 
 
 def told(reference: Sample, window: Sample) -> Separability:
@@ -74,3 +75,35 @@ def test_a_constant_or_wholly_missing_feature_is_no_obstacle_and_few_rows_tell_n
         side.numeric[:, 1] = np.nan
     assert 0.3 < told(reference, window).auc < 0.7
     assert separability(reference, sample(20, 3), ["a", "b", "c"], ["kind"]) is None
+
+
+def wandering(days: int, seed: int, shift: float = 0.0) -> Sample:
+    """Return a hundred rows a day, of which the first number has another mean every week,
+    in no order."""
+    n = 100 * days
+    found = sample(n, seed)
+    random = np.random.default_rng(seed)
+    found.numeric[:, 0] += np.repeat(random.normal(0, 0.7, -(-days // 7)), 700)[:n] + shift
+    mixed = random.permutation(n)
+    texts = [found.categories[0][i] for i in mixed]
+    return Sample(found.numeric[mixed], [texts], found.times_ms[mixed])
+
+
+def test_a_window_that_wanders_no_further_than_training_did_is_no_change() -> None:
+    for seed in (1, 7, 9):
+        found = told(wandering(42, seed), wandering(7, 100 + seed))
+        assert len(found.usual) == 6
+        assert found.usual == tuple(sorted(found.usual))
+        assert found.low > 0.5  # by the interval alone it would be one
+        assert not found.is_beyond_chance
+    assert told(wandering(42, 1), wandering(7, 101, shift=4.0)).is_beyond_chance
+    assert told(wandering(12, 1), wandering(7, 101)).usual == ()
+
+
+def test_the_order_of_rows_does_not_count() -> None:
+    reference, window = sample(1_000, 1), sample(800, 2, shift=0.3)
+    mixed = np.random.default_rng(0).permutation(800)
+    texts = [window.categories[0][i] for i in mixed]
+    other = Sample(window.numeric[mixed], [texts], window.times_ms[mixed])
+
+    assert told(reference, other) == told(reference, window)
