@@ -17,7 +17,6 @@ from serving.monitoring.cells import add_up
 from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.matching import Matches
-from serving.monitoring.told import can_be_scored
 from serving.monitoring.watch import Watch
 from serving.monitoring.windows import StepSums
 from serving.performance.intervals import FEWEST_STEPS
@@ -54,7 +53,6 @@ class FairnessWatch(Watch):
 
     def add_matches(self, matches: Matches) -> None:
         """Take predictions whose labels have come."""
-        matches = matches.only(can_be_scored(matches.scores))
         if not len(matches):
             return
         decision = self._monitor.decision

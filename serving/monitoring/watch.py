@@ -39,6 +39,8 @@ class Watch:
     records of one step come and however batches are cut; only integers are summed, or what depends
     on an order is put into one (by time, partition, offset) when the step closes.
 
+    Predictions and matches that come can be scored (:mod:`serving.monitoring.told`).
+
     Methods that a watch has no use for it leaves as they are here: they do nothing.
     """
 

@@ -11,7 +11,6 @@ from serving.alerting.finding import Finding
 from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.matching import Matches
-from serving.monitoring.told import can_be_scored
 from serving.monitoring.watch import Watch
 from serving.monitoring.windows import StepSums
 from serving.performance.by_event import ByEvent
@@ -44,7 +43,6 @@ class PerformanceWatch(Watch):
 
     def add_matches(self, matches: Matches) -> None:
         """Take predictions whose labels have come."""
-        matches = matches.only(can_be_scored(matches.scores))
         if not len(matches):
             return
         pairs = scored(matches.scores, matches.labels, self._task)
