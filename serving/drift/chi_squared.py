@@ -15,22 +15,6 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def chi_squared(expected: Counts, observed: Counts) -> tuple[float, float, float]:
-    """Return (X², p-value, Cramér's V) of two vectors of counts, bins as they are.
-
-    >>> statistic, p, v = chi_squared(np.array([50, 50]), np.array([80, 20]))
-    >>> round(statistic, 2), p < 0.001, round(v, 2)
-    (19.78, True, 0.31)
-    """
-    from scipy.special import chdtrc
-
-    (statistic,), (freedom,) = statistics(expected[None], observed[None])
-    total = int(expected.sum() + observed.sum())
-    if freedom < 1:
-        return 0.0, 1.0, 0.0
-    return float(statistic), float(chdtrc(freedom, statistic)), float(np.sqrt(statistic / total))
-
-
 def statistics(expected: Counts, observed: Counts) -> tuple[Floats, Floats]:
     """Return (X², degrees of freedom), each (F,), of counts (F, bins) of F features.
 
