@@ -87,6 +87,12 @@ def performance(end_ms: int) -> list[Metric]:
                     Metric(name, None, value, threshold, 1_800, window, version,
                            low=value - half, high=value + half, restated=1)
                 )  # fmt: skip
+            for name, value in (
+                ("label_delay_median_s", 2_300 + 400 * wave),
+                ("label_delay_p90_s", 7_900 + 9_000 * wave),
+                ("label_overdue_share", 0.004 + worse / 10),
+            ):
+                found.append(Metric(name, None, value, None, 1_800, window, version))
     return found
 
 

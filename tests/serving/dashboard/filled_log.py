@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 import numpy as np
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from features.definition import Category, Definition, Number
 from serving.alerting.declared import Alerting
@@ -153,6 +153,18 @@ class FilledLog:
                 headers=dict(headers),
             )
 
+    def _tell_positions(self) -> None:
+        """Let the monitor have read a part of each partition of the labels."""
+        topics = self.pipeline.topics
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": topics.group("monitor")}
+        )
+        consumer.commit(
+            offsets=[TopicPartition(topics.labels, p, 100 + 10 * p) for p in range(PARTITIONS)],
+            asynchronous=False,
+        )
+        consumer.close()
+
     def _append(self, topic: str, values: list[bytes], keys: list[bytes] | None = None) -> None:
         for i, value in enumerate(values):
             self.client.produce(topic, value, None if keys is None else keys[i], 0)
@@ -183,4 +195,5 @@ def fill(bootstrap: str, folder: Path, name: str | None = None) -> FilledLog:
     for alert in alerts(END_MS):
         log.tell_alert(alert)
     log.tell_health()
+    log._tell_positions()
     return log

@@ -81,6 +81,7 @@ def test_performance_shows_each_version_with_intervals_and_marks(page: Page, sho
     chart = page.locator(".card[aria-label='Log loss']")
     expect(chart.locator("svg[role=img] path.curve")).to_have_count(3)
     expect(chart.locator("svg[role=img] path.band")).to_have_count(3)
+    expect(page.locator(".card[aria-label^='Label']")).to_have_count(0)  # health has how they come
     for kind in ("alert", "training", "live"):
         expect(chart.locator(f"svg[role=img] line.mark-{kind}").first).to_be_attached()
     chart.get_by_role("button", name="Show as a table").click()
@@ -120,6 +121,14 @@ def test_health_shows_latency_lag_and_processes(page: Page, shown: Shown) -> Non
     shown.go(page, "health")
     expect(page.locator(".card[aria-label='Event to prediction'] svg[role=img]")).to_be_visible()
     expect(page.locator(".card[aria-label='Processes']")).to_contain_text("trainer")
+    lag = page.locator(".card[aria-label='Lag'] tbody tr")
+    expect(lag).to_have_count(1)
+    expect(lag).to_contain_text("0: 20")  # of 120: partition 0 had 100 read, partition 1 110
+    lag.locator("summary").click()
+    expect(lag).to_contain_text("1: 110 of 120, 10 behind")
+    delay = page.locator(".card[aria-label='How labels come']")
+    expect(delay).to_contain_text("half within 38 min")
+    expect(delay.locator("svg[role=img] path.curve")).to_have_count(2)
 
 
 def test_records_are_found_by_topic_text_and_time(page: Page, shown: Shown) -> None:

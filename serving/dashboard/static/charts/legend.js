@@ -4,6 +4,7 @@ import { h, s } from "../dom.js";
 
 const SIGNS = {
   line: () => [s("rect", { class: "band", x: 0, y: 1, width: 20, height: 10 }), s("line", { class: "curve", x1: 0, x2: 20, y1: 6, y2: 6 })],
+  curve: () => [s("line", { class: "curve", x1: 0, x2: 20, y1: 6, y2: 6 })],
   estimated: () => [s("line", { class: "curve estimated", x1: 0, x2: 20, y1: 6, y2: 6 })],
   limit: () => [s("line", { class: "limit", x1: 0, x2: 20, y1: 6, y2: 6 })],
   solid: () => [s("rect", { class: "solid", x: 2, y: 1, width: 16, height: 10, rx: 2 })],

@@ -8,6 +8,7 @@ import { zone } from "../header.js";
 import { badge, card, empty, note, stats, table } from "../parts.js";
 import { extent, linear } from "../scales.js";
 import { held } from "../store.js";
+import { labelDelay } from "./label_delay.js";
 
 const SHOWN_FIGURES = 12;
 
@@ -16,7 +17,7 @@ export const section = {
   title: "Latency and health",
   short: "Health",
   lead: "How long records take from hop to hop, how far each role is behind, and how the processes are.",
-  needs: ["health"],
+  needs: ["health", "performance"],
   mount: (place) => ({ update: () => draw(place, held("health")) }),
 };
 
@@ -26,15 +27,15 @@ function draw(place, doc) {
   refill(place,
     doc.broker.state === "away" && note(`The broker at ${doc.broker.address} does not answer since ${second(doc.broker.since_ms, zone())}: ${doc.broker.why ?? ""} Start it; this page goes on by itself.`, "bad"),
     stats([
-      { name: "Broker", value: doc.broker.state === "up" ? "up" : "away", under: doc.broker.answer_ms === null ? doc.broker.address : `answers in ${number(doc.broker.answer_ms, 2)} ms`, tone: doc.broker.state === "up" ? "" : "bad" },
-      { name: "Processes", value: String(doc.processes.length - silent.length), under: silent.length ? `silent: ${silent.map((p) => p.role).join(", ")}` : "all tell of themselves", tone: silent.length ? "bad" : "" },
+      { name: "Broker", value: doc.broker.state === "up" ? "up" : "away", under: doc.broker.answer_ms === null ? doc.broker.address : `answers in ${doc.broker.answer_ms < 1 ? "< 1" : number(doc.broker.answer_ms, 2)} ms`, tone: doc.broker.state === "up" ? "" : "bad" },
+      { name: "Processes", value: String(doc.processes.length - silent.length), under: silent.length ? `silent: ${silent.map((p) => p.role).join(", ")}` : doc.processes.length ? "all tell of themselves" : "none has told of itself", tone: silent.length ? "bad" : "" },
       { name: "Behind", value: count(behind), unit: "records", under: "not committed yet" },
       { name: "Memory", value: bytes(doc.processes.reduce((sum, p) => sum + p.memory_bytes, 0)), under: "of all processes" },
     ]),
     h("div", { class: "grid" },
       doc.hops.length ? doc.hops.map((hop, i) => latency(hop, doc.edges_ms, i))
         : card({ title: "Latency by hop" }, empty("No record has passed of late.", "Play events (`kappa produce`), and the hops tell how long each took.")),
-      lag(doc.lag), processes(doc)));
+      lag(doc.lag), processes(doc), labelDelay(held("performance"))));
 }
 
 function latency(hop, edges, i) {

@@ -8,6 +8,7 @@ import { capital, instant, number, words } from "../format.js";
 import { zone } from "../header.js";
 import { card, choice, empty, picker, table } from "../parts.js";
 import { held } from "../store.js";
+import { ofLabels } from "./label_delay.js";
 
 const NAMES = { alert: "alarm", training: "training", live: "goes live", rolled_back: "rolled back" };
 
@@ -37,7 +38,7 @@ function draw(place, doc, chosen, update) {
   const tools = (ways.length > 1 || doc.groups.length > 0) && h("div", { class: "row" },
     ways.length > 1 && choice("Windows by", [["event", "By event time"], ["label", "By the labels' arrival"]], by, set("by")),
     doc.groups.length > 0 && picker("Group", [["", "all events"], ...doc.groups.map((g) => [g, g])], chosen.group, set("group")));
-  const charts = doc.metrics.map((metric, i) => {
+  const charts = doc.metrics.filter((metric) => !ofLabels(metric)).map((metric, i) => {
     const series = doc.series.filter((one) => one.metric === metric && (one.group ?? "") === chosen.group && (one.by === by || one.estimated));
     return series.length ? chart(doc, metric, series, i === 0 ? { size: "", height: 280 } : { size: "half", height: 200 }) : null;
   }).filter(Boolean);
@@ -49,7 +50,7 @@ function draw(place, doc, chosen, update) {
 /** The headline figure alone, for the overview. @param {any} doc the performance document, or undefined */
 export function headline(doc) {
   const tools = h("a", { href: "#performance" }, "All figures");
-  const metric = doc?.metrics.find((name) => doc.series.some((one) => one.metric === name && !one.group && !one.estimated));
+  const metric = doc?.metrics.find((name) => !ofLabels(name) && doc.series.some((one) => one.metric === name && !one.group && !one.estimated));
   if (!metric) return card({ title: "Performance", size: "half", tools }, empty("No figures yet.", "They come once a window of `Performance` has enough answers with labels."));
   const of = doc.series.filter((one) => one.metric === metric && !one.group && !one.estimated);
   const by = of.some((one) => one.by === "event") ? "event" : of[0].by;
