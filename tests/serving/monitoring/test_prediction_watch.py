@@ -1,5 +1,7 @@
 """Prediction drift: when a version's scores are judged."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from serving.alerting.finding import Finding
@@ -8,7 +10,8 @@ from serving.monitoring.prediction_watch import PredictionDriftWatch
 from serving.monitoring.watch import Answered
 from serving.spec import PredictionDrift
 from tests.serving.monitored import DAY, DEFINITION, START, feature_rows
-from training.networks.tasks import Binary
+from training.dispersion import Dispersion
+from training.networks.tasks import Binary, MultiClass, Regression
 from training.reference import Reference
 from training.score_reference import score_counts
 
@@ -67,3 +70,69 @@ def test_scores_as_in_validation_are_within_bounds_and_others_are_not() -> None:
         assert figure.excess is not None
         assert figure.chance is not None
         assert (figure.excess < 1, figure.chance > 0.001) == (low, low)
+
+
+def test_scores_that_move_by_themselves_need_more_to_be_beyond_chance() -> None:
+    watch = PredictionDriftWatch(PredictionDrift(window="3d"), Binary(), DAY)
+    for day in range(3):
+        watch.add_answers(_answered(day, 1, low=False))
+    live = _live(1)
+    assert live.reference is not None
+    moves = Dispersion((DAY,), (200.0,), (1.0,), (7,), (float(A_DAY),))
+    moving = replace(live.reference, score_dispersions={"score": moves})
+    end_ms = START + 3 * DAY
+
+    steady, unsteady = (
+        next(iter(watch.close(replace(live, reference=each), end_ms)))
+        for each in (live.reference, moving)
+    )
+
+    assert steady.metric.value == unsteady.metric.value
+    assert steady.chance is not None
+    assert unsteady.chance is not None
+    assert steady.chance < 1e-10 < 0.01 < unsteady.chance
+
+
+def test_too_few_answers_no_reference_or_another_version_say_nothing() -> None:
+    watch = PredictionDriftWatch(PredictionDrift(window="3d", minimum=3 * A_DAY), Binary(), DAY)
+    end_ms = START + 3 * DAY
+    for day in range(2):
+        watch.add_answers(_answered(day, 1, low=True))
+    assert watch.close(_live(1), end_ms) == []
+    watch.add_answers(_answered(2, 1, low=True))
+    live = _live(1)
+    assert live.reference is not None
+
+    assert {each.metric.metric for each in watch.close(live, end_ms)} == {"psi", "ks"}
+    assert watch.close(_live(2), end_ms) == []
+    assert watch.close(LiveModel(1), end_ms) == []
+    assert watch.close(replace(live, reference=replace(live.reference, scores={})), end_ms) == []
+
+
+def test_of_several_classes_the_answers_are_compared_too_and_of_a_number_nothing() -> None:
+    task = MultiClass(("bike", "dock", "none"))
+    random = np.random.default_rng(0)
+    usual, now = (random.dirichlet(shares, 1_200) for shares in ((9, 3, 1), (3, 9, 1)))
+    live = _live(1)
+    assert live.reference is not None
+    reference = live.reference.with_scores(score_counts(task, usual), None)
+    times = START + np.arange(1_200) * (DAY // 400)
+    watch = PredictionDriftWatch(PredictionDrift(window="3d"), task, DAY)
+    watch.add_answers(Answered(now, np.ones(1_200, np.int64), times))
+
+    found = watch.close(replace(live, reference=reference), START + 3 * DAY)
+
+    by_feature = {each.metric.feature: each for each in found if each.metric.metric == "psi"}
+    assert by_feature.keys() == {"score", "class"}
+    assert by_feature["class"].cause is not None
+    assert by_feature["class"].cause.startswith("PSI of the answers is ")
+    assert by_feature["class"].bins[0].bin in ("bike", "dock")
+    assert by_feature["class"].onset is not None
+    assert by_feature["class"].metric.observed is not None
+    assert len(by_feature["class"].metric.observed) == 3
+    assert by_feature["score"].excess is not None
+    assert by_feature["score"].excess < 1  # as sure as ever, of something else
+
+    numbers = PredictionDriftWatch(PredictionDrift(window="3d"), Regression(), DAY)
+    numbers.add_answers(Answered(np.zeros((1_200, 2)), np.ones(1_200, np.int64), times))
+    assert numbers.close(live, START + 3 * DAY) == []
