@@ -13,7 +13,7 @@ from tests.serving.monitored import DAY, DEFINITION, START, feature_rows
 from training.dispersion import Dispersion
 from training.networks.tasks import Binary, MultiClass, Regression
 from training.reference import Reference
-from training.score_reference import score_counts
+from training.score_reference import CELLS, score_counts
 
 A_DAY = 400
 
@@ -106,7 +106,9 @@ def test_too_few_answers_no_reference_or_another_version_say_nothing() -> None:
     assert {each.metric.metric for each in watch.close(live, end_ms)} == {"psi", "ks"}
     assert watch.close(_live(2), end_ms) == []
     assert watch.close(LiveModel(1), end_ms) == []
-    assert watch.close(replace(live, reference=replace(live.reference, scores={})), end_ms) == []
+    for scores in ({}, {"score": np.zeros(CELLS, np.int64)}):
+        bare = replace(live.reference, scores=scores)
+        assert watch.close(replace(live, reference=bare), end_ms) == []
 
 
 def test_of_several_classes_the_answers_are_compared_too_and_of_a_number_nothing() -> None:
