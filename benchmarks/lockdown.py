@@ -184,10 +184,11 @@ def ranked(course: Course, end_ms: int) -> list[str]:
     moved.sort(key=lambda f: -abs(f["effect"] or 0.0))
     lines = [f"features by effect in the week that ends {_day(end_ms)}:"]
     for f in moved:
-        out = "out of" if f["excess"] >= 1 and f["p_value"] <= level else "within"
+        said = "out of bounds" if f["p_value"] <= level else "it may be chance"
+        said = said if f["excess"] >= 1 else "within bounds"
         lines.append(
             f"   {f['feature']}: effect {f['effect']:.3g}, PSI {f['value']:.3g} (threshold "
-            f"{f['threshold']:g}), adjusted p {f['p_value']:.2g}, {out} bounds"
+            f"{f['threshold']:g}), adjusted p {f['p_value']:.2g}, {said}"
         )
     return lines
 
