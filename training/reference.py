@@ -26,6 +26,7 @@ from training.dispersion import UNKNOWN, Dispersion
 from training.reference_bins import edges as coarse_edges
 from training.reference_bins import fine_edges as fine_edges_of
 from training.reference_bins import values as values_of
+from training.reference_json import fields_of, groups_of, written
 from training.tallying import (
     GROUP_BLOCKS,
     GroupColumns,
@@ -66,11 +67,11 @@ class Reference:
     with a fine bin: those of ``values`` first; then comes what is new. ``fine_expected`` are the
     counts in the fine bins. A package without them has fine bins equal to the others.
 
-    ``ranges`` are the least and the greatest finite number of training. ``scores`` are counts of
-    the model's own answers on the validation rows (:mod:`training.score_reference`),
-    ``score_dispersions`` how these move by themselves, and ``calibration`` (CELLS, 3) what turned
-    out (:mod:`training.validation_scores`). ``groups`` maps "field=value" to the reference of that
-    group's rows, in the same bins.
+    ``ranges`` are the least and the greatest finite number of the rows that the edges are of.
+    ``scores`` are counts of the model's own answers on the validation rows
+    (:mod:`training.score_reference`), ``score_dispersions`` how these move by themselves, and
+    ``calibration`` (CELLS, 3) what turned out (:mod:`training.validation_scores`). ``groups`` maps
+    "field=value" to the reference of that group's rows, in the same bins.
     """
 
     edges: dict[str, tuple[float, ...]]
@@ -247,94 +248,18 @@ class Reference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the reference as plain JSON values."""
-        content: dict[str, Any] = {
-            "numeric": [
-                {
-                    "name": name,
-                    "edges": list(edges),
-                    "fine_edges": list(self.fine_edges[name]),
-                    "range": list(self.ranges.get(name, ())),
-                    **self._counted(name),
-                }
-                for name, edges in self.edges.items()
-            ],
-            "categories": [
-                {
-                    "name": name,
-                    "values": list(values),
-                    "known": list(self.known[name][len(values) :]),
-                    **self._counted(name),
-                }
-                for name, values in self.values.items()
-            ],
-            "scores": {name: counts.tolist() for name, counts in self.scores.items()},
-        }
-        content["groups"] = {
-            group: [
-                {
-                    "name": name,
-                    "fine_expected": own.fine_expected[name].tolist(),
-                    "dispersion": own.dispersion(name).to_json(),
-                }
-                for name in own.names
-            ]
-            for group, own in self.groups.items()
-        }
-        content["score_dispersions"] = {
-            name: each.to_json() for name, each in self.score_dispersions.items()
-        }
-        if self.calibration is not None:
-            content["calibration"] = self.calibration.tolist()
-        return content
+        return written(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Reference":
         """Return the reference that :meth:`to_json` wrote, or an older version, which knew of
         nothing but bins; raises ModelError where it is none."""
         try:
-            numeric, categories = content["numeric"], content["categories"]
-            entries = [*numeric, *categories]
-            bare = cls(
-                {str(e["name"]): _floats(e["edges"]) for e in numeric},
-                {str(e["name"]): tuple(map(str, e["values"])) for e in categories},
-                {str(e["name"]): _counts(e["expected"]) for e in entries},
-            )
-            if not all("fine_expected" in e for e in entries):
-                return bare
-            ranges = {str(e["name"]): _floats(e["range"]) for e in numeric if e["range"]}
-            told = content.get("calibration")
-            whole = replace(
-                bare,
-                fine_edges={str(e["name"]): _floats(e["fine_edges"]) for e in numeric},
-                known={
-                    str(e["name"]): tuple(map(str, [*e["values"], *e["known"]])) for e in categories
-                },
-                fine_expected={str(e["name"]): _counts(e["fine_expected"]) for e in entries},
-                ranges={name: (low, high) for name, (low, high) in ranges.items()},
-                dispersions=_dispersions(entries),
-                scores={str(n): _counts(c) for n, c in content.get("scores", {}).items()},
-                score_dispersions={
-                    str(name): Dispersion.from_json(each)
-                    for name, each in content.get("score_dispersions", {}).items()
-                },
-                calibration=None if told is None else np.asarray(told, np.float64),
-            )
-            groups = {
-                str(group): whole._with(
-                    {str(e["name"]): _counts(e["fine_expected"]) for e in own}, _dispersions(own)
-                )
-                for group, own in content.get("groups", {}).items()
-            }
+            whole = cls(**fields_of(content))
+            groups = {group: whole._with(*own) for group, own in groups_of(content).items()}
             return replace(whole, groups=groups)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"reference.json is not a reference: {error!r}") from error
-
-    def _counted(self, name: str) -> dict[str, Any]:
-        return {
-            "expected": self.expected[name].tolist(),
-            "fine_expected": self.fine_expected[name].tolist(),
-            "dispersion": self.dispersion(name).to_json(),
-        }
 
     def _filled(
         self,
@@ -424,16 +349,3 @@ def _numeric_bins(column: NDArray[np.float64], edges: NDArray[np.float64]) -> ND
 def _starts(edges: tuple[float, ...], fine: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the fine bin with which each bin begins."""
     return np.array([0, *(np.searchsorted(fine, edges) + 1), len(fine) + 1], np.int64)
-
-
-def _floats(values: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(map(float, values))
-
-
-def _counts(values: Sequence[Any]) -> NDArray[np.int64]:
-    return np.asarray(values, np.int64)
-
-
-def _dispersions(entries: Sequence[Mapping[str, Any]]) -> dict[str, Dispersion]:
-    told = {str(e["name"]): Dispersion.from_json(e["dispersion"]) for e in entries}
-    return {name: each for name, each in told.items() if each.lengths_ms}
