@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.monitoring.orphans import Orphan, Patience, orphans_of
 from streams.errors import StateError
 
 ANSWERED, LABELLED, GROUPED, MATCHED = 1, 2, 4, 8
@@ -65,25 +66,17 @@ class Matches:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """A label that no prediction can answer any more, and where it stands in the labels topic."""
-
-    event_id: str
-    partition: int
-    offset: int
-
-
 class Matcher:
-    """The table. ``groups`` is how many group fields an event has; 0 waits for none. ``width`` is
-    how many numbers an answer is; where it is one, the label is 0 or 1.
+    """The table. ``groups`` is how many group fields an event has; 0 waits for none. ``patience``
+    is that with labels without an event. ``width`` is how many numbers an answer is; where it is
+    one, the label is 0 or 1.
 
     A row whose event and label both lie ``horizon_ms`` or more before the end given to
     :meth:`expire` is forgotten, at the latest half a horizon later.
     """
 
-    def __init__(self, groups: int, horizon_ms: int, width: int = 1) -> None:
-        self._horizon_ms = horizon_ms
+    def __init__(self, groups: int, horizon_ms: int, patience: Patience, width: int = 1) -> None:
+        self._horizon_ms, self._patience = horizon_ms, patience
         self._needed = ANSWERED | LABELLED | (GROUPED if groups else 0)
         self._rows: dict[str, int] = {}
         self._next = 0
@@ -109,6 +102,7 @@ class Matcher:
         """Take the group codes (n, G) of events; repeats change nothing."""
         rows, first = self._fresh(event_ids, GROUPED)
         self._columns["groups"][rows] = codes[first]
+        self._columns["event_time"][rows] = event_times_ms[first]
         self._note_time(rows, event_times_ms[first])
 
     def add_labels(
@@ -142,6 +136,7 @@ class Matcher:
         self._touched = []
         columns = self._columns
         done = touched[(columns["flags"][touched] & (self._needed | MATCHED)) == self._needed]
+        done = done[~self._too_early(done)]
         columns["flags"][done] |= MATCHED
         return Matches(
             columns["score"][done],
@@ -154,19 +149,21 @@ class Matcher:
             columns["offset"][done],
         )
 
-    def expire(self, end_ms: int, grace_ms: int) -> list[Orphan]:
+    def expire(self, end_ms: int) -> list[Orphan]:
         """Return the labels that have become orphans at ``end_ms``, and forget old rows.
 
-        A label is an orphan when it arrived ``grace_ms`` or more before ``end_ms`` and no event
-        of its id has been seen. Orphans are ordered by partition and offset.
+        A label is an orphan where no event of its id has been seen before its time is up; one that
+        lies behind that, read early, is none. Orphans are ordered by partition and offset.
         """
         self._check_taken()
         columns, n = self._columns, self._next
         flags = columns["flags"][:n]
-        waiting = (flags & (LABELLED | ANSWERED | GROUPED)) == LABELLED
-        lost = np.flatnonzero(waiting & (columns["label_time"][:n] + grace_ms <= end_ms))
-        orphans = self._describe(lost)
-        flags[lost] = 0
+        waiting = np.flatnonzero((flags & (LABELLED | MATCHED)) == LABELLED)
+        waiting = waiting[self._up_at(waiting) <= end_ms]
+        unseen = (flags[waiting] & (ANSWERED | GROUPED)) == 0
+        lost = waiting[unseen | self._too_early(waiting)]
+        orphans = orphans_of(lost, self._rows, columns["partition"], columns["offset"])
+        flags[lost] &= ~np.uint8(LABELLED)
         # Dropping rows costs a pass over all, so it is done twice per horizon, by event time.
         period = end_ms * 2 // self._horizon_ms
         if period != self._compacted:
@@ -188,10 +185,15 @@ class Matcher:
 
     @classmethod
     def restore(
-        cls, groups: int, horizon_ms: int, arrays: Mapping[str, NDArray[Any]], width: int = 1
+        cls,
+        groups: int,
+        horizon_ms: int,
+        patience: Patience,
+        arrays: Mapping[str, NDArray[Any]],
+        width: int = 1,
     ) -> Matcher:
         """Return the table that :meth:`snapshot` described."""
-        matcher = cls(groups, horizon_ms, width)
+        matcher = cls(groups, horizon_ms, patience, width)
         text, ends = arrays["ids"].tobytes(), np.cumsum(arrays["id_lengths"]).tolist()
         ids = [text[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
         matcher._rows = {event_id: row for row, event_id in enumerate(ids)}
@@ -212,6 +214,15 @@ class Matcher:
         columns["groups"] = np.zeros((len(columns["flags"]), groups), np.int32)
         self._needed = ANSWERED | LABELLED | (GROUPED if groups else 0)
         self._touched.append(np.flatnonzero(open_rows))
+
+    def _up_at(self, rows: Ints) -> Ints:
+        return self._patience.up_at(self._columns["label_time"][rows])
+
+    def _too_early(self, rows: Ints) -> Mask:
+        """Return which labelled rows, (n,), have an event that comes only after their label's time
+        is up: however far reading has run ahead, that label is an orphan."""
+        early: Mask = self._columns["event_time"][rows] >= self._up_at(rows)
+        return early
 
     def _check_taken(self) -> None:
         if self._touched:
@@ -260,18 +271,6 @@ class Matcher:
             for name, column in self._columns.items():
                 pad = np.zeros((more, *column.shape[1:]), dtype=column.dtype)
                 self._columns[name] = np.concatenate([column, pad])
-
-    def _describe(self, rows: Ints) -> list[Orphan]:
-        if not len(rows):
-            return []
-        wanted = set(rows.tolist())
-        partitions, offsets = self._columns["partition"], self._columns["offset"]
-        found = [
-            Orphan(event_id, int(partitions[row]), int(offsets[row]))
-            for event_id, row in self._rows.items()
-            if row in wanted
-        ]
-        return sorted(found, key=lambda orphan: (orphan.partition, orphan.offset))
 
     def _compact(self, before_ms: int | None) -> None:
         """Drop unused rows, and those whose newest time is before ``before_ms``."""

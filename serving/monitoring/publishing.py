@@ -10,7 +10,7 @@ import structlog
 from serving.alerting.records import alert_of
 from serving.monitoring.command_queue import CommandQueue
 from serving.monitoring.label_records import ORPHAN_LABEL, dead_letter
-from serving.monitoring.matching import Orphan
+from serving.monitoring.orphans import Orphan
 from serving.monitoring.outbox import Outbox
 from serving.monitoring.state import Closing
 from streams.control import ControlWriter

@@ -22,7 +22,8 @@ from serving.monitoring.first_offsets import FirstOffsets
 from serving.monitoring.groups import Groups
 from serving.monitoring.judging import LiveModel
 from serving.monitoring.label_records import LabelRows
-from serving.monitoring.matching import Matcher, Orphan
+from serving.monitoring.matching import Matcher
+from serving.monitoring.orphans import Orphan, Patience
 from serving.monitoring.schedule import Decision, decide, retraining_cause
 from serving.monitoring.told import can_be_scored, width
 from serving.monitoring.watch import Answered
@@ -73,7 +74,10 @@ class MonitorState:
         lengths = [check_window(seconds(m.window) * 1000, step_ms) for m in self.monitors]
         self.reach_ms = max([*lengths, step_ms])
         self.groups = Groups(group_fields)
-        self.matcher = Matcher(len(self.groups.fields), MATCH_HORIZON_MS, width(task))
+        self._patience = Patience(step_ms, lateness_ms)
+        self.matcher = Matcher(
+            len(self.groups.fields), MATCH_HORIZON_MS, self._patience, width(task)
+        )
         self.alarms = Alarms(self.alerting, step_ms)
         self.watches = [
             watch_of(m, task, step_ms, self.groups, self.alarms.level) for m in self.monitors
@@ -203,7 +207,7 @@ class MonitorState:
         told = [replace(each, lead=self._placed(each.lead)) for each in raised.told]
         self.closed_ms = end_ms
         self._forget(end_ms)
-        orphans = self.matcher.expire(end_ms, self.lateness_ms)
+        orphans = self.matcher.expire(end_ms)
         return Closing(end_ms, raised.findings, told, decision, orphans)
 
     # Snapshot
@@ -232,7 +236,7 @@ class MonitorState:
         """Take over what :meth:`to_snapshot` described, with the same declarations."""
         self.groups.load(content["groups"])
         self.matcher = Matcher.restore(
-            len(self.groups.fields), MATCH_HORIZON_MS, arrays, width(self.task)
+            len(self.groups.fields), MATCH_HORIZON_MS, self._patience, arrays, width(self.task)
         )
         for i, (watch, kept) in enumerate(zip(self.watches, content["watches"], strict=True)):
             watch.load(kept, _under(f"watch{i}/", arrays))

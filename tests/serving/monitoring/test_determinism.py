@@ -86,7 +86,7 @@ def _partition(number: int, seed: int) -> Partition:
     scores = np.clip(rng.beta(2, 4, n) + 0.2 * changed, 0.01, 0.99)
     versions = np.where(times < START + SWITCH * DAY, 1, 2)
     chance = np.where(changed, 1 - scores, scores)
-    wait = rng.choice([HOUR, 2 * DAY, -HOUR], n, p=[0.8, 0.15, 0.05])
+    wait = rng.choice([HOUR, 2 * DAY, -HOUR, -2 * DAY], n, p=[0.78, 0.15, 0.05, 0.02])
     truth = (rng.random(n) < chance).astype(np.float64)
     chosen = np.concatenate([np.arange(1, n), rng.integers(1, n, 5)])
     chosen = chosen[np.argsort((times + wait)[chosen], kind="stable")]

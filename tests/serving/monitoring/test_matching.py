@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.monitoring.matching import Matcher, Matches
+from serving.monitoring.orphans import Patience
 from streams.errors import StateError
 
 HORIZON = 10_000
+PATIENCE = Patience(step_ms=10, grace_ms=20)
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Table:
 
     @classmethod
     def new(cls, groups: int = 0) -> "Table":
-        return cls(Matcher(groups, HORIZON), [])
+        return cls(Matcher(groups, HORIZON, PATIENCE), [])
 
     def answers(self, *ids: str, at: int = 100, version: int = 1) -> None:
         n = len(ids)
@@ -118,11 +120,11 @@ def test_a_label_without_an_event_becomes_an_orphan_after_the_grace() -> None:
     table.answers("a")
     table.labels("x", "a", "y", at=200, offset=10, partition=2)
 
-    assert table.matcher.expire(end_ms=210, grace_ms=20) == []
-    orphans = table.matcher.expire(end_ms=220, grace_ms=20)
+    assert table.matcher.expire(end_ms=210) == []
+    orphans = table.matcher.expire(end_ms=220)
 
     assert [(o.event_id, o.partition, o.offset) for o in orphans] == [("x", 2, 10), ("y", 2, 12)]
-    assert table.matcher.expire(end_ms=300, grace_ms=20) == []
+    assert table.matcher.expire(end_ms=300) == []
 
 
 def test_a_label_whose_event_was_seen_is_no_orphan_while_its_answer_is_late() -> None:
@@ -130,7 +132,7 @@ def test_a_label_whose_event_was_seen_is_no_orphan_while_its_answer_is_late() ->
     table.groups("a")
     table.labels("a")
 
-    assert table.matcher.expire(end_ms=5_000, grace_ms=20) == []
+    assert table.matcher.expire(end_ms=5_000) == []
     table.answers("a")
 
     assert len(table.found) == 1
@@ -141,12 +143,12 @@ def test_what_is_older_than_the_horizon_is_forgotten() -> None:
     table.answers("old", at=100)
     table.answers("new", at=19_000)
 
-    table.matcher.expire(end_ms=20_000, grace_ms=20)
+    table.matcher.expire(end_ms=20_000)
 
     assert len(table.matcher) == 1
     table.labels("old", "new", at=20_000)
     assert len(table.found) == 1
-    assert [o.event_id for o in table.matcher.expire(20_500, 20)] == ["old"]
+    assert [o.event_id for o in table.matcher.expire(20_500)] == ["old"]
 
 
 def test_many_ids_grow_the_table() -> None:
@@ -180,14 +182,14 @@ def test_interleaving_batch_cuts_and_restarts_change_nothing(
             else:
                 cut_duplicates[i] = cut.labels(event_id, offset=i)[0]
             if restart:
-                cut.matcher = Matcher.restore(1, HORIZON, cut.matcher.snapshot())
+                cut.matcher = Matcher.restore(1, HORIZON, PATIENCE, cut.matcher.snapshot())
 
     assert sorted(cut.found) == sorted(whole.found)
     assert [cut_duplicates[i] for i in range(len(labelled))] == duplicates
 
 
 def test_matches_not_taken_can_not_be_saved() -> None:
-    matcher = Matcher(0, HORIZON)
+    matcher = Matcher(0, HORIZON, PATIENCE)
     matcher.add_answers(["a"], np.array([0.5]), np.array([1]), np.array([100]))
 
     with pytest.raises(StateError, match="take them first"):
@@ -195,7 +197,7 @@ def test_matches_not_taken_can_not_be_saved() -> None:
 
 
 def test_a_label_from_before_its_event_counts_from_the_event_on() -> None:
-    matcher = Matcher(0, HORIZON)
+    matcher = Matcher(0, HORIZON, Patience(step_ms=1_000, grace_ms=1_600))
     times = np.array([2_000, 2_000])
     matcher.add_labels(["a", "b"], np.array([1.0, 0.0]), np.array([500, 3_000]), 0, np.arange(2))
     matcher.add_answers(["a", "b"], np.array([0.5, 0.5]), np.ones(2, np.int64), times)
@@ -206,14 +208,34 @@ def test_a_label_from_before_its_event_counts_from_the_event_on() -> None:
 @pytest.mark.parametrize("ids", [["a", "bb", "c"], ["ä", "ö🚲", "c"]], ids=["ascii", "not ascii"])
 @pytest.mark.parametrize("twice", [False, True])
 def test_rows_are_those_of_their_ids_after_a_restart(ids: list[str], twice: bool) -> None:
-    matcher = Matcher(0, HORIZON)
+    matcher = Matcher(0, HORIZON, PATIENCE)
     batch = [ids[0], *ids] if twice else ids  # an id that is there twice leaves a row unused
     scores = np.arange(len(batch)) / 10
     matcher.add_answers(batch, scores, np.ones(len(batch), np.int64), np.full(len(batch), 100))
     matcher.take_matches()
 
-    again = Matcher.restore(0, HORIZON, matcher.snapshot())
+    again = Matcher.restore(0, HORIZON, PATIENCE, matcher.snapshot())
     again.add_labels([ids[2]], np.array([1.0]), np.array([200]), 0, np.array([0]))
 
     assert again.take_matches().scores.tolist() == [scores[-1]]
     assert len(again) == 3
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in order", "read ahead"])
+def test_a_label_long_before_its_event_is_an_orphan_however_far_reading_is(ahead: bool) -> None:
+    table = Table.new(groups=1)
+
+    def event() -> None:
+        table.groups("a", at=230)
+        table.answers("a", at=230)
+
+    table.labels("a", at=200, offset=7)  # its time is up at 220
+    if ahead:
+        event()
+    assert table.matcher.expire(210) == []
+    assert [orphan.offset for orphan in table.matcher.expire(220)] == [7]
+    if not ahead:
+        event()
+    assert table.found == []
+    table.labels("a", at=240, offset=8)
+    assert [found[2] for found in table.found] == [240]
