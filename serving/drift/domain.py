@@ -28,7 +28,7 @@ T_95 = 2.776
 """Student's t of 4 degrees of freedom, two-sided 95 %."""
 TEXTS = 20
 """So many texts of a category have a column; the others share one."""
-MOST_PAIRED = 30
+MOST_PAIRED = 20
 """Products of pairs are looked at for at most so many numbers."""
 USUAL = 6
 """So many stretches of training, the latest ones, are told from the rest of it."""
