@@ -20,7 +20,7 @@ export function setUpAccess() {
 }
 
 /** Ask the server anew. */
-export async function renew() {
+async function renew() {
   try {
     session = await get("session");
   } catch {

@@ -46,7 +46,7 @@ export function extent(values, air = 0.08) {
 }
 
 /** @param {string} hex "#rrggbb" @returns {[number, number, number]} */
-export function rgb(hex) {
+function rgb(hex) {
   const value = Number.parseInt(hex.trim().slice(1), 16);
   return [(value >> 16) & 255, (value >> 8) & 255, value & 255];
 }

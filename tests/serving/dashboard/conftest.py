@@ -58,8 +58,9 @@ class Shown:
     def go(page: Page, section: str) -> None:
         """Go to a section, and wait for what it shows."""
         page.evaluate("section => { location.hash = section }", section)
-        page.wait_for_selector(f"#nav-{section.split('/')[0]}[aria-current]")
-        page.wait_for_selector(".section-body .card")
+        # Locators: a handle, as wait_for_selector gives one, would keep what it is of.
+        page.locator(f"#nav-{section.split('/')[0]}[aria-current]").wait_for()
+        page.locator(".section-body .card").first.wait_for()
 
     @staticmethod
     def log_in(page: Page) -> None:

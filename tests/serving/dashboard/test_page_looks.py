@@ -130,6 +130,30 @@ def test_a_dialog_keeps_the_focus_and_gives_it_back(shown: Shown) -> None:
     page.context.close()
 
 
+def test_going_about_keeps_nothing(shown: Shown) -> None:
+    """A page stays open for days: what a section made goes with it."""
+    page = shown.open()
+    browser = page.context.new_cdp_session(page)
+
+    def kept(rounds: int, least: int = 0) -> int:
+        """Return how many listeners there are afterwards, once ``least`` or fewer are left."""
+        for _ in range(rounds):
+            for section in SECTIONS:
+                shown.go(page, section)
+        shown.go(page, "actions")
+        for _ in range(20):  # what is free is collected little by little
+            browser.send("HeapProfiler.collectGarbage")
+            page.wait_for_timeout(50)
+            counts: dict[str, int] = browser.send("Memory.getDOMCounters")
+            if counts["jsEventListeners"] <= least:
+                break
+        return counts["jsEventListeners"]
+
+    before = kept(1)
+    assert kept(5, before + 10) <= before + 10
+    page.context.close()
+
+
 def test_an_update_of_200_features_and_30_days_stays_under_100_ms(shown: Shown) -> None:
     """From the text of an event to the finished layout, with the newest figures open as a
     table; the last test, as it fills the log."""

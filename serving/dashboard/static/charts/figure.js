@@ -2,14 +2,8 @@
 
 import { h, refill } from "../dom.js";
 import { table } from "../parts.js";
+import { watchWidth } from "./sizes.js";
 
-const watched = new WeakMap();
-const sizes = new ResizeObserver((entries) => {
-  for (const { target, contentRect } of entries) {
-    if (target.isConnected) watched.get(target)?.(contentRect.width);
-    else sizes.unobserve(target);
-  }
-});
 const asTable = new Set();
 const widths = new Map();
 
@@ -32,13 +26,12 @@ export function picture({ name, draw, columns, rows, legend = null }) {
     if (!asTable.delete(name)) asTable.add(name);
     show();
   });
-  watched.set(place, (now) => {
+  watchWidth(place, (now) => {
     if (Math.abs(now - width) < 1) return;
     width = now;
     widths.set(name, now);
     if (!asTable.has(name)) show();
   });
-  sizes.observe(place);
   show();
   return h("figure", {}, place, h("div", { class: "legend-row" }, legend, button));
 }

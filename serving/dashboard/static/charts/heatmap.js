@@ -2,6 +2,7 @@
 
 import { h } from "../dom.js";
 import { heatColours, heatIndex, inkOn } from "../scales.js";
+import { watchWidth } from "./sizes.js";
 
 const HEAD_PX = 22;
 const [LOWEST, HIGHEST, TALL] = [17, 32, 460]; // rows are as high as there is room for
@@ -66,11 +67,11 @@ export function heatmap(label) {
       state.map.open(state.row, state.column);
     }
   });
-  new ResizeObserver(([entry]) => {
-    if (Math.abs(entry.contentRect.width - state.width) < 1) return;
-    state.width = entry.contentRect.width;
+  watchWidth(scroll, (width) => {
+    if (Math.abs(width - state.width) < 1) return;
+    state.width = width;
     draw();
-  }).observe(scroll);
+  });
 
   return {
     element,

@@ -22,11 +22,25 @@ export const section = {
   lead: "Topics and processes with what flows through them now, and what needs a look.",
   needs: ["overview", "alerts", "performance", "drift"],
   mount(place) {
-    return { update: () => draw(place, held("overview")) };
+    const parts = keeper();
+    return { update: () => draw(place, held("overview"), parts) };
   },
 };
 
-function draw(place, now) {
+/** Keeps what was made of a document until there is another one: rates change every second, these don't. */
+function keeper() {
+  const kept = new Map();
+  return (name, make) => {
+    const of = [held(name), zone(), document.documentElement.dataset.theme];
+    const before = kept.get(name);
+    if (before?.of.every((each, i) => each === of[i])) return before.made;
+    const made = make(of[0]);
+    kept.set(name, { of, made });
+    return made;
+  };
+}
+
+function draw(place, now, parts) {
   const live = now.live ? `model ${now.live}` : "prior";
   const figures = [
     { name: "Events", value: rate(now.events.rate), under: `${count(now.events.total)} in the log` },
@@ -50,7 +64,7 @@ function draw(place, now) {
     h("div", { class: "grid" },
       card({ title: "Flow", note: "round: topics, square: processes; the wider a pipe the more records/s" },
         now.nodes.length ? drawn : empty("No topics yet.", "Start the pipeline with `kappa up`.")),
-      headline(held("performance")), worst(held("drift")), alarms(now.standing)));
+      parts("performance", headline), parts("drift", worst), alarms(now.standing)));
 }
 
 function standingText(standing) {

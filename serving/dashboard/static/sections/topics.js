@@ -116,7 +116,7 @@ function found(state, read) {
   if (!state.answer) return state.busy ? h("p", { class: "muted" }, "Reading…") : empty("No record shown.", "Choose a topic, and from where to read.");
   const next = Object.entries(state.answer.next);
   return [
-    h("p", { class: "muted num" }, `${state.records.length} records${state.answer.scanned > state.records.length ? ` of ${count(state.answer.scanned)} looked at` : ""}${state.answer.complete ? "" : "; there may be more further on"}.`),
+    h("p", { class: "muted num" }, `${state.records.length} records${state.answer.scanned > state.records.length ? ` of ${count(state.answer.scanned)} looked at` : ""}${state.answer.complete ? "" : "; there may be more further on"}; times in ${zone()}.`),
     state.records.length ? h("ol", { "aria-label": "Records" }, state.records.map(record)) : empty("No record fits.", "Another text, an earlier time or another partition may have some."),
     h("div", { class: "row" }, next.map(([partition, offset]) => h("button", { class: "button small", type: "button", disabled: state.busy, onclick: () => read([partition, offset]) }, `Go on: partition ${partition} from ${offset}`))),
   ];
