@@ -72,7 +72,7 @@ export function histogram({ width, height = 130, label, bins, counts, series = 0
   });
   lines.forEach(({ bin, text }, i) => {
     const at = (bin + 0.5) * slot;
-    const anchor = at > width - 40 ? "end" : at < 40 ? "start" : lines.length < 2 ? "middle" : i === 0 ? "end" : "start";
+    const anchor = at > width - 72 ? "end" : at < 40 ? "start" : lines.length < 2 ? "middle" : i === 0 ? "end" : "start";
     svg.append(
       s("line", { class: "limit", x1: at, x2: at, y1: 16, y2: height - bottom }),
       s("text", { class: "strong", x: at + (anchor === "end" ? 4 : anchor === "start" ? -4 : 0), y: 11, "text-anchor": anchor }, text));

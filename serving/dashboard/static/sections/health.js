@@ -32,19 +32,20 @@ function draw(place, doc) {
       { name: "Behind", value: count(behind), unit: "records", under: "not committed yet" },
       { name: "Memory", value: bytes(doc.processes.reduce((sum, p) => sum + p.memory_bytes, 0)), under: "of all processes" },
     ]),
+    h("div", { class: "tiles hops" },
+      doc.hops.length ? doc.hops.map((hop) => latency(hop, doc.edges_ms))
+        : card({ title: "Latency by hop" }, empty("No record has passed of late.", "Play events (`kappa produce`), and the hops tell how long each took."))),
     h("div", { class: "grid" },
-      doc.hops.length ? doc.hops.map((hop, i) => latency(hop, doc.edges_ms, i))
-        : card({ title: "Latency by hop" }, empty("No record has passed of late.", "Play events (`kappa produce`), and the hops tell how long each took.")),
       lag(doc.lag), processes(doc), labelDelay(held("performance"))));
 }
 
-function latency(hop, edges, i) {
+function latency(hop, edges) {
   const bins = [...edges.map((e) => `≤${short(e)}`), `>${short(edges[edges.length - 1])}`];
   const lines = [["p50", hop.p50_ms], ["p99", hop.p99_ms]]
     .filter(([, ms]) => ms !== null)
     .map(([name, ms]) => ({ bin: Math.max(0, edges.findIndex((e) => e >= ms)), text: `${name} ≤ ${short(ms)}` }));
   if (lines.length === 2 && lines[0].bin === lines[1].bin) lines.splice(0, 2, { bin: lines[0].bin, text: `p50, p99 ≤ ${short(hop.p99_ms)}` });
-  return card({ title: capital(hop.name.replaceAll("_", " ")), note: `${hop.role} · ${rate(hop.rate)}`, size: "third" },
+  return card({ title: capital(hop.name.replaceAll("_", " ")), note: `${hop.role} · ${rate(hop.rate)}` },
     hop.records ? picture({
       name: `Latency of ${words(hop.name)} (${hop.role})`,
       draw: (width) => histogram({ width, bins, counts: hop.counts, series: 0, lines, label: `${count(hop.records)} records; half within ${span(hop.p50_ms)}, 99 % within ${span(hop.p99_ms)}` }),
