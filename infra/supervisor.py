@@ -25,6 +25,9 @@ ROLES = ("features", "inference", "shadow", "monitor", "trainer")
 EXIT_USER_MUST_ACT = 78
 """Exit status (EX_CONFIG) of a worker whom no restart helps: declaration or setting is wrong."""
 
+EXIT_BROKER_AWAY = 69
+"""Exit status (EX_UNAVAILABLE) of a worker to which no broker answers: tried until one does."""
+
 LOG_LIMIT_BYTES = 10_000_000
 TAIL_BYTES = 2_000
 POLL_S = 0.05
@@ -38,13 +41,15 @@ class RestartPolicy:
 
     The n-th restart in a row waits ``first_wait_s · 2ⁿ⁻¹``, at most ``longest_wait_s``. A process
     that ran for ``healthy_after_s`` begins at zero again; ``quick_deaths`` in a row without
-    that are too many.
+    that are too many. One that found no broker is no such death: it is tried again after
+    ``away_wait_s``, for as long as that lasts.
     """
 
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     healthy_after_s: float = 10.0
     quick_deaths: int = 5
+    away_wait_s: float = 10.0
 
     def wait_s(self, deaths: int) -> float:
         """Return the wait before the restart that follows ``deaths`` ≥ 1 quick deaths in a row."""
@@ -217,6 +222,11 @@ class Supervisor:
         # What it started itself (the ranks of a training) must not outlive it.
         _signal_group(worker.process, signal.SIGKILL)
         ran_s = now - worker.started_at
+        if status == EXIT_BROKER_AWAY:
+            worker.quick_deaths = 0
+            worker.state, worker.start_at = "waiting", now + self._policy.away_wait_s
+            self._log.debug("no broker answers, trying again", role=worker.role)
+            return
         worker.quick_deaths = (
             1 if ran_s >= self._policy.healthy_after_s else worker.quick_deaths + 1
         )

@@ -6,6 +6,7 @@
     ├── DefinitionError     a pipeline file declares something that can't work
     ├── ConfigurationError  the environment or a setting is wrong
     ├── BrokerError         Kafka is missing, unreachable or refuses
+    │   └── UnreachableError  nobody answers at its address
     ├── TopicMismatchError  an existing topic differs from what the pipeline needs
     ├── SourceError         an input file can't be read
     ├── StateError          a snapshot or a stored object is damaged
@@ -29,6 +30,10 @@ class ConfigurationError(KappaError):
 
 class BrokerError(KappaError):
     """Kafka is missing, unreachable or refuses."""
+
+
+class UnreachableError(BrokerError):
+    """Nobody answers at Kafka's address now; somebody may later."""
 
 
 class TopicMismatchError(KappaError):

@@ -6,6 +6,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from streams.repeated_logs import Seldom
+
 LEADER_TIMEOUT_S = 15.0
 
 _LEADER_COMING = (
@@ -17,6 +19,8 @@ _LEADER_COMING = (
 )
 _LOG = logging.getLogger("librdkafka")
 _LOG.addHandler(logging.NullHandler())
+# While the brokers are away each connection says so up to twenty times a second.
+_LOG.addFilter(Seldom())
 
 
 def consumer(bootstrap: str, **options: Any) -> Consumer:

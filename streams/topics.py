@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from streams.errors import BrokerError, DefinitionError, TopicMismatchError
+from streams.errors import BrokerError, DefinitionError, TopicMismatchError, UnreachableError
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
@@ -210,7 +210,7 @@ def missing_topics(bootstrap: str, specs: Iterable[TopicSpec]) -> list[str]:
 
 
 def connect_admin(bootstrap: str) -> "KafkaAdminClient":
-    """Return an administration client; raises BrokerError where nobody answers."""
+    """Return an administration client; raises UnreachableError where nobody answers."""
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 
@@ -220,14 +220,14 @@ def connect_admin(bootstrap: str) -> "KafkaAdminClient":
             bootstrap_servers=bootstrap, request_timeout_ms=10_000, bootstrap_timeout_ms=10_000
         )
     except (KafkaError, ValueError) as error:
-        raise BrokerError(
+        raise UnreachableError(
             f"no Kafka answers at {bootstrap} ({error}): start one there, correct "
             "KAFKA_BOOTSTRAP_SERVERS, or unset it to use the embedded broker"
         ) from error
 
 
 def _check_reachable(bootstrap: str) -> None:
-    """Raise BrokerError unless a server of the list accepts connections.
+    """Raise UnreachableError unless a server of the list accepts connections.
 
     Asked before the client is made, which would try for half a minute and leave sockets open.
     """
@@ -240,7 +240,7 @@ def _check_reachable(bootstrap: str) -> None:
             problems.append(f"{server.strip()}: {error}")
         else:
             return
-    raise BrokerError(
+    raise UnreachableError(
         f"no Kafka answers at {bootstrap} ({'; '.join(problems)}): start one there, correct "
         "KAFKA_BOOTSTRAP_SERVERS (host:port, comma between several), or unset it to use the "
         "embedded broker"

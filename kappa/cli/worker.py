@@ -24,8 +24,13 @@ def worker(
     """Run one role of the pipeline until SIGTERM or Ctrl-C; containers run this."""
     from infra.lifeline import end_with_parent
     from infra.roles import run_role
-    from infra.supervisor import EXIT_USER_MUST_ACT
-    from streams.errors import ConfigurationError, DefinitionError, TopicMismatchError
+    from infra.supervisor import EXIT_BROKER_AWAY, EXIT_USER_MUST_ACT
+    from streams.errors import (
+        ConfigurationError,
+        DefinitionError,
+        TopicMismatchError,
+        UnreachableError,
+    )
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
@@ -36,3 +41,6 @@ def worker(
         # Told apart from other ends, since starting again can't help.
         typer.secho(f"error: {error}", fg="red", err=True)
         raise typer.Exit(EXIT_USER_MUST_ACT) from None
+    except UnreachableError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise typer.Exit(EXIT_BROKER_AWAY) from None

@@ -74,7 +74,9 @@ class Up:
             "placed_at_ms": at_ms,
         }  # fmt: skip
         value = json.dumps(event).encode() if number >= 0 else b'{"order_id": "torn'
-        headers = [] if trace is None else [("traceparent", trace.encode())]
+        headers: list[tuple[str, str | bytes | None]] = (
+            [] if trace is None else [("traceparent", trace.encode())]
+        )
         client = producer(self.bootstrap)
         client.produce(
             self.topics.events, value, b"s1", partition=0, timestamp=at_ms, headers=headers

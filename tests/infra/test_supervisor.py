@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from infra.supervisor import (
+    EXIT_BROKER_AWAY,
     EXIT_USER_MUST_ACT,
     LOG_LIMIT_BYTES,
     RestartPolicy,
@@ -141,6 +142,22 @@ def test_one_that_no_restart_can_help_is_not_restarted(tmp_path: Path) -> None:
         assert running.status()[0].restarts == 0
         with pytest.raises(WorkerError, match="no restart will help"):
             running.check()
+
+
+def test_one_that_finds_no_broker_is_tried_until_there_is_one(tmp_path: Path) -> None:
+    tries, away = tmp_path / "tries", tmp_path / "away"
+    away.touch()
+    script = (
+        f"import pathlib; open({str(tries)!r}, 'a').write('x')\n"
+        f"if pathlib.Path({str(away)!r}).exists(): raise SystemExit({EXIT_BROKER_AWAY})\n"
+    )
+    policy = RestartPolicy(away_wait_s=0.01, healthy_after_s=60.0, quick_deaths=2)
+    with supervisor(tmp_path, policy, only=script + STEADY) as running:
+        wait_until(lambda: tries.exists() and len(tries.read_text()) >= 5)
+        away.unlink()
+        wait_until(lambda: "ready" in log_of(running, "only"))
+        running.check()
+        assert running.status()[0].restarts == 0
 
 
 def test_a_run_that_was_long_enough_begins_the_count_again(tmp_path: Path) -> None:

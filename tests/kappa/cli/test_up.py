@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from infra.supervisor import EXIT_USER_MUST_ACT, ProcessStatus
+from infra.supervisor import EXIT_BROKER_AWAY, EXIT_USER_MUST_ACT, ProcessStatus
 from kappa.cli.up import process_lines, process_table
 from serving.health.lag import LagReader, inputs
 from streams.kafka_client import producer
@@ -71,6 +71,18 @@ def test_a_worker_that_no_restart_helps_ends_with_its_own_status(
         result = CliRunner().invoke(app, ["worker", *arguments])
         assert result.exit_code == EXIT_USER_MUST_ACT
         assert message in result.stderr
+
+
+def test_a_worker_that_finds_no_broker_ends_with_a_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from kappa.cli.main import app
+
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    monkeypatch.setenv("KAPPA_HOME", str(tmp_path))
+    result = CliRunner().invoke(app, ["worker", "trainer"])
+    assert result.exit_code == EXIT_BROKER_AWAY
+    assert "no Kafka answers at 127.0.0.1:9" in result.stderr
 
 
 def test_the_table_and_the_lines_tell_state_and_lag() -> None:
