@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,8 +34,12 @@ from streams.errors import KappaError
 
 STATIC = Path(__file__).parent / "static"
 BODY_BYTES = 1 << 20
+LOGIN_BYTES = 4_096
+"""Whoever is not let in yet makes the process hold no more."""
 STREAMS = 32
 """Pages that follow at once."""
+QUESTIONS = 2
+"""Reads of the log at once: each takes a thread for seconds, and the pages need some too."""
 
 Number = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
@@ -75,6 +80,7 @@ class Parts:
     used: Callable[[], None] = lambda: None
     closed: Callable[[], bool] = lambda: False
     streams: set[object] = field(default_factory=set)
+    questions: set[object] = field(default_factory=set)
 
 
 def make_app(parts: Parts) -> DashboardGate:
@@ -124,7 +130,7 @@ def _add_access(app: FastAPI, parts: Parts) -> None:
     """Add logging in, and acting."""
     sessions, acting = parts.sessions, parts.acting
 
-    def open_session(token: str) -> str:
+    def open_session(token: str, request: Request) -> str:
         found = sessions.log_in(token)
         if found is None:
             raise ProblemError(
@@ -134,22 +140,25 @@ def _add_access(app: FastAPI, parts: Parts) -> None:
         session, by_link = found
         if by_link:
             parts.used()
-        return sessions.set_cookie(session)
+        # A proxy on this machine tells by x-forwarded-proto that the browser came over TLS.
+        return sessions.set_cookie(session, request.url.scheme == "https")
 
     @app.get("/login")
-    async def login(token: Annotated[str, Query(max_length=500)] = "") -> Response:
-        return Response(None, 303, {"location": "/", "set-cookie": open_session(token)})
+    async def login(
+        request: Request, token: Annotated[str, Query(max_length=500)] = ""
+    ) -> Response:
+        return Response(None, 303, {"location": "/", "set-cookie": open_session(token, request)})
 
     @app.post("/api/login")
     async def login_by_body(request: Request) -> Response:
-        body = await read_body(request.receive, BODY_BYTES)
+        body = await read_body(request.receive, LOGIN_BYTES)
         try:
             token = msgspec.json.decode(body, type=Login).token
         except msgspec.MsgspecError as error:
             raise ProblemError(
                 422, "login", f'the body must be {{"token": ...}}: {error}'
             ) from error
-        cookie = open_session(token)
+        cookie = open_session(token, request)
         return Response(
             _encode(_session(parts, cookie.partition(";")[0])), 200, {"set-cookie": cookie}, JSON
         )
@@ -223,7 +232,8 @@ def _add_questions(app: FastAPI, parts: Parts) -> None:
             raise ProblemError(404, "records", "there are no records here")
         try:
             wanted = Wanted(topic, partition, offset, time_ms, newest, filter, limit)
-            return _json(await asyncio.to_thread(parts.browse, wanted))
+            with _asked(parts):
+                return _json(await asyncio.to_thread(parts.browse, wanted))
         except KappaError as error:
             raise problem_of(error) from error
 
@@ -232,9 +242,24 @@ def _add_questions(app: FastAPI, parts: Parts) -> None:
         if parts.findings is None:
             raise ProblemError(404, "experiment", f"there is no experiment {name}")
         try:
-            return _json(await asyncio.to_thread(parts.findings, name))
+            with _asked(parts):
+                return _json(await asyncio.to_thread(parts.findings, name))
         except KappaError as error:
             raise problem_of(error) from error
+
+
+@contextmanager
+def _asked(parts: Parts) -> Iterator[None]:
+    if len(parts.questions) >= QUESTIONS:
+        raise ProblemError(
+            429, "too-many", f"{QUESTIONS} reads of the log go on already: ask again", (), RETRY
+        )
+    this = object()
+    parts.questions.add(this)
+    try:
+        yield
+    finally:
+        parts.questions.discard(this)
 
 
 def _add_sections(app: FastAPI, parts: Parts) -> None:

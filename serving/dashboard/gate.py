@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import secrets
 import traceback
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -41,6 +40,8 @@ class DashboardGate:
     """An ASGI application around another one: refuses what another site's page may have caused.
 
     - 421: a ``Host`` that is none of this machine's names (a name that was bound to it elsewhere).
+    - 403: a question that a page of another site has the browser ask: it could not read the answer,
+      but it could keep the dashboard busy.
     - 403: a request that changes something from another ``Origin``, or from none that is told.
     - 401: an action, or off this machine anything at all, without a session.
     - 403: an action without the session's token in the header.
@@ -79,6 +80,9 @@ class DashboardGate:
                 421, "host", f"host {host[:100]!r} is none of the dashboard's names: ask it by "
                 f"{self._options.host}, or start it with --name",
             )  # fmt: skip
+        foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+        if foreign and path.startswith("/api/"):
+            raise ProblemError(403, "origin", "the request is caused by a page of another site")
         changes = scope["method"] not in ("GET", "HEAD")
         if changes and not _is_same_origin(headers, host):
             raise ProblemError(
@@ -110,8 +114,5 @@ def name_of(host: str) -> str:
 
 
 def _is_same_origin(headers: dict[str, str], host: str) -> bool:
-    origin = headers.get("origin")
-    if not origin or origin == "null":
-        return False
-    parts = urlsplit(origin)
-    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+    own = host.lower()
+    return headers.get("origin", "").lower() in (f"http://{own}", f"https://{own}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from streams.kafka_client import consumer, watermarks
 
 SCANNED, LIMIT = 50_000, 200
 SHOWN_BYTES = 16_384
+SHOWN_HEADERS, SHOWN_TEXT, DEEPEST = 50, 1_000, 50
 LONGEST_S = 10.0
 SLICE = 500
 
@@ -90,16 +92,27 @@ def shown(value: bytes | None) -> tuple[Format, Any, bool]:
     is_cut, head = len(value) > SHOWN_BYTES, value[:SHOWN_BYTES]
     if not is_cut:
         try:
-            return "json", msgspec.json.decode(value), False
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            content = msgspec.json.decode(value)
+            if not _is_deeper(content, DEEPEST):
+                return "json", content, False
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     try:
-        text = head.decode("utf-8", "ignore" if is_cut else "strict")
+        # Of what was cut the last character may be half there; whatever else is wrong is no text.
+        text = getincrementaldecoder("utf-8")().decode(head, not is_cut)
         if all(c.isprintable() or c in "\n\r\t" for c in text[:1_000]):
             return "text", text, is_cut
     except UnicodeDecodeError:
         pass
     return "binary", base64.b64encode(head).decode(), is_cut
+
+
+def _is_deeper(content: Any, most: int) -> bool:
+    """Return whether a value is nested so deep that an encoder would give up on it."""
+    inner = content.values() if isinstance(content, dict) else content
+    if not isinstance(content, dict | list):
+        return False
+    return most == 0 or any(_is_deeper(each, most - 1) for each in inner)
 
 
 def _span(client: Consumer, wanted: Wanted, partition: int, among: int) -> tuple[int, int]:
@@ -189,7 +202,8 @@ class _Reading:
 def _record(message: Message[bytes, bytes], retried: Mapping[int, int] | None) -> Record:
     key, value, at = message.key(), message.value(), message.offset() or 0
     form, content, is_cut = shown(value)
-    headers = {name: _text(value) for name, value in headers_of(message).items()}
+    first = list(headers_of(message).items())[:SHOWN_HEADERS]
+    headers = {name[:SHOWN_TEXT]: _text(value) for name, value in first}
     return Record(
         message.partition() or 0, at, message.timestamp()[1],
         None if key is None else _text(key), headers, form, content, len(value or b""), is_cut,
@@ -198,4 +212,4 @@ def _record(message: Message[bytes, bytes], retried: Mapping[int, int] | None) -
 
 
 def _text(value: bytes) -> str:
-    return value[:1_000].decode("utf-8", "backslashreplace")
+    return value[:SHOWN_TEXT].decode("utf-8", "backslashreplace")

@@ -69,11 +69,11 @@ class Sessions:
             held = self._open.get(_digest(session))
         return None if held is None or held[1] < self._clock_s() else held[0]
 
-    def set_cookie(self, session: str) -> str:
-        """Return the header that gives a browser the session."""
+    def set_cookie(self, session: str, secure: bool) -> str:
+        """Return the header that gives a browser the session; ``secure``: over TLS alone."""
         return (
             f"{self.cookie}={session}; Path=/; HttpOnly; SameSite=Strict; "
-            f"Max-Age={SESSION_LIFE_S:.0f}"
+            f"Max-Age={SESSION_LIFE_S:.0f}{'; Secure' if secure else ''}"
         )
 
 

@@ -1,6 +1,7 @@
 """Who may look and act: names, origins, sessions, tokens against forged requests; no broker."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from serving.dashboard.acting import Acting
-from serving.dashboard.app import Parts, make_app
+from serving.dashboard.app import BODY_BYTES, LOGIN_BYTES, QUESTIONS, Parts, make_app
 from serving.dashboard.board import Board, Fixed
 from serving.dashboard.documents.actions import Done, RetrainOrder
 from serving.dashboard.documents.alerts import Alerts
@@ -36,10 +37,10 @@ class Made:
         self.sessions = Sessions(8790, lambda: self.now_s, self.options.token)
         board = Board({"alerts": Fixed(Alerts(alerts=[], standing=0, total=0))})
         acting = Acting({"retrain": (RetrainOrder, self._retrain)}, self.done.append, lambda: 7)
-        parts = Parts(
+        self.parts = Parts(
             "shop", board, self.sessions, self.options, acting, used=lambda: self.links.append("")
         )
-        self.app = make_app(parts)
+        self.app = make_app(self.parts)
 
     def _retrain(self, order: RetrainOrder) -> tuple[str, dict[str, Any]]:
         if order.window == "never":
@@ -107,7 +108,16 @@ def test_an_action_needs_all_of_them(without: str, status: int, kind: str) -> No
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://evil.example", "null", "http://127.0.0.1:8791", "file://127.0.0.1:8790", ""],
+    [
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:8791",
+        "file://127.0.0.1:8790",
+        "",
+        "http://127.0.0.1:8790.evil.example",
+        "http://127.0.0.1:8790@evil.example",
+        "http://[",
+    ],
 )
 def test_another_origin_is_refused_with_cookie_and_header(origin: str) -> None:
     made = Made()
@@ -143,6 +153,93 @@ def test_a_name_that_is_bound_to_this_machine_elsewhere_reads_nothing() -> None:
     Made().ask(questions, "http://rebound.example:8790")
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_can_not_keep_the_dashboard_busy(site: str) -> None:
+    async def questions(client: httpx.AsyncClient) -> None:
+        for path in ("/api/alerts", "/api/stream", "/api/records?topic=x"):
+            answer = await client.get(path, headers={"sec-fetch-site": site})
+            assert answer.status_code == 403
+        # A link from elsewhere to the page itself is nothing bad, and its own questions are asked.
+        assert (await client.get("/", headers={"sec-fetch-site": site})).status_code == 200
+        own = await client.get("/api/alerts", headers={"sec-fetch-site": "same-origin"})
+        assert own.status_code == 200
+
+    Made().ask(questions)
+
+
+@pytest.mark.parametrize("path", ["/api/records?topic=x", "/api/experiments/findings?name=x"])
+def test_reads_of_the_log_leave_threads_for_the_pages(path: str) -> None:
+    made = Made()
+    go, begun = threading.Event(), threading.Semaphore(0)
+
+    def waits(_: object) -> Any:
+        begun.release()
+        if not go.wait(30):
+            raise ConfigurationError("nobody let it go")
+        raise ConfigurationError("let go")
+
+    made.parts.browse = made.parts.findings = waits
+
+    async def questions(client: httpx.AsyncClient) -> None:
+        first = [asyncio.create_task(client.get(path)) for _ in range(QUESTIONS)]
+        try:
+            for _ in first:
+                assert await asyncio.to_thread(begun.acquire, timeout=30)
+            more = await client.get(path)
+            assert (more.status_code, "retry-after" in more.headers) == (429, True)
+            assert (await client.get("/api/alerts")).status_code == 200
+        finally:
+            go.set()
+        assert [(await each).json()["detail"] for each in first] == ["let go"] * QUESTIONS
+        assert (await client.get(path)).status_code == 409
+
+    made.ask(questions)
+
+
+def test_bodies_are_bounded_before_and_behind_the_login() -> None:
+    made = Made()
+
+    async def questions(client: httpx.AsyncClient) -> None:
+        body = b'{"token": "' + b"x" * LOGIN_BYTES + b'"}'
+        answer = await client.post("/api/login", content=body, headers=ORIGIN)
+        assert answer.status_code == 413
+        headers = await csrf_of(client, made)
+        body = b'{"reason": "' + b"x" * BODY_BYTES + b'"}'
+        answer = await client.post("/api/actions/retrain", content=body, headers=headers)
+        assert answer.status_code == 413
+
+    made.ask(questions)
+    assert made.told == []
+
+
+def test_what_is_refused_does_not_repeat_a_token() -> None:
+    made = Made()
+
+    async def questions(client: httpx.AsyncClient) -> None:
+        for token in ("secret" * 5, "secret" * 100):
+            answers = [
+                await client.get("/login", params={"token": token}),
+                await client.post("/api/login", json={"token": token}, headers=ORIGIN),
+                await client.post("/api/login", json={"token": [token]}, headers=ORIGIN),
+            ]
+            for answer in answers:
+                assert answer.status_code in (401, 422)
+                assert "secret" not in answer.text
+
+    made.ask(questions)
+    assert TOKEN not in repr(made.options)
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"]
+)
+def test_nothing_but_the_page_is_served(path: str) -> None:
+    async def questions(client: httpx.AsyncClient) -> None:
+        assert (await client.get(path)).status_code == 404
+
+    Made().ask(questions)
+
+
 def test_a_link_opens_one_session_and_is_followed_by_another() -> None:
     made = Made()
     link = made.sessions.new_link()
@@ -167,8 +264,19 @@ def test_the_cookie_is_for_this_page_alone() -> None:
         for part in ("kappa_dashboard_8790=", "HttpOnly", "SameSite=Strict", "Path=/"):
             assert part in cookie
         assert answer.headers["location"] == "/"
+        assert "Secure" not in cookie
 
     made.ask(questions)
+
+
+def test_over_tls_the_cookie_stays_there() -> None:
+    made = Made()
+
+    async def questions(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/login", params={"token": made.sessions.new_link()})
+        assert answer.headers["set-cookie"].endswith("; Secure")
+
+    made.ask(questions, "https://127.0.0.1:8790")
 
 
 def test_the_token_of_a_file_logs_in_any_number_of_times() -> None:
