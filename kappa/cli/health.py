@@ -64,8 +64,10 @@ def document_of(picture: "Picture") -> dict[str, Any]:
 
 
 def tables_of(picture: "Picture") -> "list[Table]":
-    """Return the tables: processes, lag, hops, brokers."""
-    return [_processes(picture), _lag(picture), _hops(picture), _broker(picture)]
+    """Return the tables: processes, machines, lag, hops, brokers."""
+    return [
+        _processes(picture), _machines(picture), _lag(picture), _hops(picture), _broker(picture),
+    ]  # fmt: skip
 
 
 def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> "Table":
@@ -78,16 +80,26 @@ def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> "Tab
 
 
 def _processes(picture: "Picture") -> "Table":
-    numbers = ("heard", "up", "pid", "CPU", "memory", "GPU", "disk free")
+    numbers = ("heard", "up", "pid", "CPU", "memory")
     table = _table("processes", ("process", "state"), numbers)
     colours = {"alive": "green", "silent": "red", "stopped": "dim"}
     for each in picture.processes:
-        gpu = "" if each.gpu_busy is None else f"{each.gpu_busy:.0%}"
-        disk = "" if each.disk_free_bytes is None else _size(each.disk_free_bytes)
         table.add_row(
             each.worker, f"[{colours[each.state]}]{each.state}[/]", f"{each.heard_s:,.0f} s ago",
             f"{each.up_s / 3600:,.1f} h", str(each.pid), f"{each.cpu:.0%}",
-            _size(each.memory_bytes), gpu, disk,
+            _size(each.memory_bytes),
+        )  # fmt: skip
+    return table
+
+
+def _machines(picture: "Picture") -> "Table":
+    numbers = ("disk free", "received", "sent", "GPU", "GPU memory")
+    table = _table("machines", ("machine",), numbers)
+    for each in picture.hosts:
+        table.add_row(
+            each.host or "?", _size(each.disk_free_bytes), _speed(each.network_in_per_s),
+            _speed(each.network_out_per_s),
+            "" if each.gpu_busy is None else f"{each.gpu_busy:.0%}", _size(each.gpu_memory_bytes),
         )  # fmt: skip
     return table
 
@@ -116,13 +128,19 @@ def _broker(picture: "Picture") -> "Table":
     table.add_row(
         "[green]answer[/]" if broker.answers else "[red]do not answer[/]", str(broker.brokers),
         _time(broker.answer_ms), str(broker.partitions), str(broker.under_replicated),
-        str(broker.offline), "" if broker.free_bytes is None else _size(broker.free_bytes),
+        str(broker.offline), _size(broker.free_bytes),
     )  # fmt: skip
     return table
 
 
-def _size(size: int) -> str:
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
     return f"{size / (1 << 30):,.1f} GB" if size >= 1 << 30 else f"{size / (1 << 20):,.0f} MB"
+
+
+def _speed(per_second: float | None) -> str:
+    return "" if per_second is None else f"{per_second / 1000:,.0f} kB/s"
 
 
 def _time(milliseconds: float | None) -> str:

@@ -55,10 +55,14 @@ OWN = {
     "disk_free_bytes": ("kappa_disk_free_bytes", "What is left of the disk with the state."),
     "gpu_busy": ("kappa_gpu_busy_ratio", "Share of time in which the GPUs work, their mean."),
     "gpu_memory_bytes": ("kappa_gpu_memory_bytes", "Memory in use on the GPUs."),
+}
+"""Fields of vitals → gauge and its text."""
+
+OWN_COUNTERS = {
     "network_in_bytes": ("kappa_network_received_bytes", "Received by the machine."),
     "network_out_bytes": ("kappa_network_sent_bytes", "Sent by the machine."),
 }
-"""Fields of vitals → gauge and its text."""
+"""Fields of vitals → counter and its text."""
 
 
 class Exported:
@@ -107,12 +111,16 @@ class Exported:
     def _reported(self, vitals: Vitals) -> Iterator[Metric]:
         from prometheus_client import core
 
-        for field, (name, text) in OWN.items():
-            value = getattr(vitals, field)
-            if value is not None:
-                gauge = core.GaugeMetricFamily(name, text, labels=("role",))
-                gauge.add_metric((self.role,), value)
-                yield gauge
+        for make, fields in (
+            (core.GaugeMetricFamily, OWN),
+            (core.CounterMetricFamily, OWN_COUNTERS),
+        ):
+            for field, (name, text) in fields.items():
+                value = getattr(vitals, field)
+                if value is not None:
+                    family = make(name, text, labels=("role",))
+                    family.add_metric((self.role,), value)
+                    yield family
         yield from _families(core.GaugeMetricFamily, GAUGES, vitals)
         yield from _families(core.CounterMetricFamily, COUNTERS, vitals)
 

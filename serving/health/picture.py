@@ -47,6 +47,19 @@ class ProcessPicture:
 
 
 @dataclass(frozen=True)
+class HostPicture:
+    """A machine: free bytes of the disk with the state, bytes per second over the network within
+    the last minute, and its GPUs; None where it is not known, or there are none."""
+
+    host: str
+    disk_free_bytes: int | None
+    network_in_per_s: float | None
+    network_out_per_s: float | None
+    gpu_busy: float | None
+    gpu_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
 class LagPicture:
     """How many records of a topic a role has not committed, by partition."""
 
@@ -72,6 +85,7 @@ class Picture:
 
     at_ms: int
     processes: tuple[ProcessPicture, ...]
+    hosts: tuple[HostPicture, ...]
     lag: tuple[LagPicture, ...]
     hops: tuple[HopPicture, ...]
     broker: BrokerState
@@ -108,7 +122,33 @@ def picture_of(
     )
     processes = [process_of(at_ms, vitals) for vitals in latest]
     processes.sort(key=lambda each: (each.role, each.worker))
-    return Picture(at_ms, tuple(processes), lag, hops, broker)
+    return Picture(at_ms, tuple(processes), hosts_of(recent), lag, hops, broker)
+
+
+def hosts_of(recent: Sequence[Vitals]) -> tuple[HostPicture, ...]:
+    """Return the machines by the reports of their processes, each of which tells of the machine."""
+    by_host: dict[str, list[Vitals]] = {}
+    for vitals in sorted(recent, key=lambda each: each.at_ms):
+        by_host.setdefault(vitals.host, []).append(vitals)
+    return tuple(_host_of(host, reports) for host, reports in sorted(by_host.items()))
+
+
+def _host_of(host: str, reports: Sequence[Vitals]) -> HostPicture:
+    last = reports[-1]
+    received = _per_second([(v.at_ms, v.network_in_bytes) for v in reports])
+    sent = _per_second([(v.at_ms, v.network_out_bytes) for v in reports])
+    return HostPicture(
+        host, last.disk_free_bytes, received, sent, last.gpu_busy, last.gpu_memory_bytes
+    )
+
+
+def _per_second(counts: Sequence[tuple[int, int | None]]) -> float | None:
+    """Return how fast a counter grew from the first to the last time that it was told."""
+    told = [(at_ms, n) for at_ms, n in counts if n is not None]
+    if len(told) < 2 or told[-1][0] <= told[0][0]:
+        return None
+    (first_ms, first), (last_ms, last) = told[0], told[-1]
+    return max(0, last - first) / ((last_ms - first_ms) / 1000)
 
 
 def process_of(at_ms: int, vitals: Vitals) -> ProcessPicture:
