@@ -43,7 +43,7 @@ class DashboardGate:
     - 403: a question that a page of another site has the browser ask: it could not read the answer,
       but it could keep the dashboard busy.
     - 403: a request that changes something from another ``Origin``, or from none that is told.
-    - 401: an action, or off this machine anything at all, without a session.
+    - 401: an action without a session; off this machine, or by a proxy's name, anything at all.
     - 403: an action without the session's token in the header.
     """
 
@@ -92,7 +92,7 @@ class DashboardGate:
         if path in SESSION_FREE or not path.startswith("/api/"):
             return
         csrf = self._sessions.csrf(headers.get("cookie", ""))
-        if csrf is None and (changes or not self._options.local):
+        if csrf is None and (changes or not self._options.open):
             raise ProblemError(
                 401, "session", "log in first: open the link that `kappa dashboard --link` prints"
             )

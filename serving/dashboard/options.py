@@ -57,9 +57,14 @@ class DashboardOptions:
         """Whether only this machine can reach it."""
         return is_loopback(self.host)
 
+    @property
+    def open(self) -> bool:
+        """Whether whoever asks may look: not where a proxy passes on what other machines ask."""
+        return self.local and not self.names
+
     def is_own(self, name: str) -> bool:
         """Return whether a browser may ask by this name: others would be another site's."""
-        if self.local and not self.names:
+        if self.open:
             return is_loopback(name)
         return name.lower() in {self.host.lower(), *(each.lower() for each in self.names)}
 

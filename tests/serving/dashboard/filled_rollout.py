@@ -44,7 +44,8 @@ def model_events(folder: Path, reference: Reference, end_ms: int) -> list[ModelE
     made = [_registered(v, folder, reference, end_ms) for v in CUTOFFS]
     arms = (Arm(2, "experiment", 0.5),)
     plan = {"metrics": ["log_loss"], "effect": 0.01, "power": 0.8, "alpha": 0.05,
-            "control": 1_570, "treatment": 1_570}  # fmt: skip
+            "control": 1_570, "treatment": 1_570, "treatments": 1, "baseline": 0.58, "sigma": 0.1,
+            "days": 12.0, "method": "means", "sources": "stated"}  # fmt: skip
     ended = {
         "verdict": {"kind": "ship", "winner": 2, "reason": "model 2 is better by 0.018"},
         "effects": [

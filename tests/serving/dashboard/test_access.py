@@ -327,6 +327,10 @@ def test_on_this_machine_everybody_reads_and_elsewhere_only_sessions() -> None:
         assert (await client.get("/api/alerts")).status_code == 200
 
     remote.ask(there, "http://box.example:8790")
+    # Behind a proxy the listener is local, and those who ask are not.
+    Made(DashboardOptions(token=TOKEN, names=("box.example",))).ask(
+        there, "http://box.example:8790"
+    )
 
 
 @pytest.mark.parametrize(

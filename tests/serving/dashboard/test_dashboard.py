@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from serving.dashboard.documents.rollout import ExperimentFindings
 from serving.dashboard.documents.sections import SECTIONS
 from serving.dashboard.flow import picture_of
 from serving.dashboard.folding import Folds
@@ -186,6 +187,19 @@ def test_dead_letters_are_sent_back_from_the_page(running: Running) -> None:
     assert [letter["retried"] for letter in letters] == [1, 1, 1]
     foreign = running.client.get("/api/records", params={"topic": "__consumer_offsets"})
     assert foreign.status_code == 409
+
+
+@pytest.mark.broker
+def test_what_an_experiment_shows_is_read_when_it_is_asked_for(running: Running) -> None:
+    (experiment,) = running.client.get("/api/experiments").json()["experiments"]
+    asked = {"name": experiment["name"]}
+    answer = running.client.get("/api/experiments/findings", params=asked)
+    assert answer.status_code == 200, answer.text
+    found = msgspec.json.decode(answer.content, type=ExperimentFindings)
+    assert (found.name, found.outcomes) == (experiment["name"], 0)
+    unknown = running.client.get("/api/experiments/findings", params={"name": "nothing"})
+    assert unknown.status_code == 409
+    assert "nothing" in unknown.json()["detail"]
 
 
 @pytest.mark.broker
