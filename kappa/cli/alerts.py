@@ -9,6 +9,7 @@ from kappa.cli.newest import FollowOption, JsonOption, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from threading import Event
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
@@ -54,12 +55,14 @@ def alerts(
     as_json: JsonOption = False,
 ) -> None:
     """Show the alerts: how each stands, what it is about, how sure it is, and what was done."""
-    from contextlib import closing, suppress
+    import threading
+    from contextlib import closing
     from functools import partial
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
 
+    from serving.stopping import until_signal
     from streams.control import ControlFollower
 
     def wanted(alert: "Alert") -> bool:
@@ -69,7 +72,7 @@ def alerts(
     with (
         open_context(pipeline) as context,
         closing(ControlFollower(context.bootstrap, context.pipeline.topics.alerts)) as follower,
-        suppress(KeyboardInterrupt),
+        until_signal(threading.Event()) as stop,
     ):
         zone, name = ZoneInfo(context.pipeline.timezone), context.pipeline.name
         seen: set[str] = set()
@@ -80,7 +83,7 @@ def alerts(
             def show(came: "list[Alert]") -> None:
                 print_lines(_told(came, as_json), console, lines, as_json)
 
-            _follow(lambda: filter(wanted, _new(follower.poll(POLL_S), seen)), limit, show)
+            _follow(lambda: filter(wanted, _new(follower.poll(POLL_S), seen)), limit, show, stop)
             return
         found = list(filter(wanted, past if every else newest_of_each(past)))
         found = found if limit is None else found[-limit:]
@@ -180,10 +183,11 @@ def _follow(
     poll: "Callable[[], Iterable[Alert]]",
     limit: int | None,
     show: "Callable[[list[Alert]], None]",
+    stop: "Event",
 ) -> None:
-    """Show what comes until Ctrl-C, or until ``limit`` have come."""
+    """Show what comes until ``stop``, or until ``limit`` have come."""
     left = limit
-    while left is None or left > 0:
+    while (left is None or left > 0) and not stop.is_set():
         came = list(poll())[:left]
         left = None if left is None else left - len(came)
         show(came)

@@ -99,12 +99,14 @@ def show(
 ) -> None:
     """Print the newest windows of what is wanted, and each closing's as they come: on a terminal
     what fits its width, elsewhere everything."""
-    from contextlib import closing, suppress
+    import threading
+    from contextlib import closing
     from zoneinfo import ZoneInfo
 
     from rich.console import Console
 
     from serving.performance.reading import newest_windows, rows_of
+    from serving.stopping import until_signal
     from streams.control import ControlFollower
 
     console = Console()
@@ -113,7 +115,7 @@ def show(
     with (
         open_context(pipeline) as context,
         closing(ControlFollower(context.bootstrap, context.pipeline.topics.metrics)) as follower,
-        suppress(KeyboardInterrupt),
+        until_signal(threading.Event()) as stop,
     ):
         zone, name = ZoneInfo(context.pipeline.timezone), context.pipeline.name
         rows = newest_windows(rows_of(follower.catch_up(), wanted), limit)
@@ -121,7 +123,7 @@ def show(
             console.print(
                 f"{name} has no such figures: they come when a window closes with enough labels"
             )
-        while True:
+        while not stop.is_set():
             if as_json:
                 _print_json(rows)
             elif rows:

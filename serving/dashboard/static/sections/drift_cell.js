@@ -22,7 +22,9 @@ export async function showCell(place, feature, window_, wanted = true) {
   const asked = `${feature}/${window_.end_ms}/${window_.start_ms}/${window_.model_version}`;
   place.dataset.asked = asked;
   place.onkeydown = (event) => event.key === "Escape" && close(place);
+  const read = () => wanted && title.focus({ preventScroll: true });
   refill(place, frame(h("p", { class: "muted" }, "Reading the window…")));
+  read(); // so that Escape closes it while it is read, too
   let content;
   try {
     content = drawn(await get("drift/cell", { feature, start_ms: window_.start_ms, end_ms: window_.end_ms, version: window_.model_version }));
@@ -31,9 +33,8 @@ export async function showCell(place, feature, window_, wanted = true) {
   }
   if (place.dataset.asked !== asked) return; // another one was chosen meanwhile, or it was closed
   refill(place, frame(content));
-  if (!wanted) return;
-  title.focus({ preventScroll: true });
-  place.scrollIntoView({ block: "nearest" });
+  read();
+  if (wanted) place.scrollIntoView({ block: "nearest" });
 }
 
 function close(place) {
