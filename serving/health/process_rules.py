@@ -24,7 +24,13 @@ class Heard:
     memory: deque[tuple[int, int]] = field(default_factory=deque)
 
     def take(self, vitals: Vitals, at_ms: int, keep_ms: int) -> None:
-        """Take its next report, heard at ``at_ms``."""
+        """Take its next report, heard at ``at_ms``.
+
+        One of a process that began before the one that is known is old: it comes again where the
+        topic is read again, as it is from its beginning when brokers have lost its end.
+        """
+        if vitals.began_ms < self.vitals.began_ms:
+            return
         is_new = (vitals.began_ms, vitals.pid) != (self.vitals.began_ms, self.vitals.pid)
         if is_new:
             self.memory.clear()

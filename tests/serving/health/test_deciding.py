@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from serving.health.deciding import Health
 from serving.health.observation import Limits, Observation
 from streams.wire import Alert
@@ -192,3 +194,14 @@ def test_brokers_that_miss_replicas_leaders_speed_or_room_are_told() -> None:
         (replace(GOOD, free_bytes=9 * GIB), "disk", "warning"),
     ):
         assert of(changed) == [(metric, "suspected", "info"), (metric, "confirmed", severity)]
+
+
+def test_reports_that_are_read_again_are_no_restarts() -> None:
+    health = Health(TOPICS)
+    before = [vitals(T0, pid=7, began_ms=T0), vitals(T0 + S, pid=8, began_ms=T0 + S)]
+    now = vitals(T0 + 20 * MINUTE, pid=9, began_ms=T0 + 20 * MINUTE)
+    alerts = []
+    for n in range(4):
+        at_ms = T0 + 20 * MINUTE + n * 10 * S
+        alerts += health.judge(seen(at_ms, *before, msgspec.structs.replace(now, at_ms=at_ms)))
+    assert alerts == []
