@@ -37,7 +37,7 @@ AGAIN = 50
 """Records of each partition that a release emits once more."""
 ROLE = "inference"
 _POLL_S = 0.05
-_END_S = 30.0
+_END_S = 90.0
 _WAITS_S = 5.0
 """So long nobody meets a fault, then there are too few records, and more are released."""
 

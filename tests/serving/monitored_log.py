@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -46,7 +47,7 @@ MONITORS: tuple[Monitor, ...] = (
 )
 Validation = tuple[NDArray[np.float64], NDArray[np.float64]]
 TRAINING = Training(first_after="2d", every="30d", cooldown="2d")
-TURNS = 3_000
+WITHIN_S = 120.0
 
 
 @dataclass
@@ -287,8 +288,10 @@ def _writer(bootstrap: str) -> ControlWriter:
 
 def turn_until(worker: MonitorWorker, reached: Callable[[], bool]) -> None:
     """Let the monitor work until a state is reached."""
-    for turn in range(TURNS):
-        worker.turn()
-        if turn % 5 == 4 and reached():
+    deadline_s = time.monotonic() + WITHIN_S
+    while time.monotonic() < deadline_s:
+        for _ in range(5):
+            worker.turn()
+        if reached():
             return
-    raise TimeoutError(f"the state was not reached in {TURNS} turns")
+    raise TimeoutError(f"the state was not reached in {WITHIN_S:g} s")

@@ -25,6 +25,7 @@ from tests.serving.http.shop import (
 EXAMPLES = int(os.environ.get("KAPPA_TEST_SCHEMATHESIS", "10"))
 """Made-up requests per operation; 500 is the long run."""
 
+ANSWERED = 'route="/v1/predict",status="200"'
 TOKEN = "a-token-of-the-tests"  # noqa: S105
 
 
@@ -35,19 +36,22 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     # Names that are made up easily, so that some entities are known.
     stored(service.store, pipeline, {"0": given(), "00": given(hour=None)})
     with listening(service) as address:
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("schemathesis")), "run",
-                f"{address}/openapi.json", "--max-examples", str(EXAMPLES), "--no-color",
-                "--seed", "6", "--header", f"Authorization: Bearer {TOKEN}",
-                "--generation-database", "none",
-            ],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        figures = httpx.get(f"{address}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-    assert done.returncode == 0, done.stdout + done.stderr
+        for seed in ("6", "7", "8"):  # what it makes up depends on what was answered in time
+            done = subprocess.run(
+                [
+                    str(Path(sys.executable).with_name("schemathesis")), "run",
+                    f"{address}/openapi.json", "--max-examples", str(EXAMPLES), "--no-color",
+                    "--seed", seed, "--header", f"Authorization: Bearer {TOKEN}",
+                    "--generation-database", "none",
+                ],
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            figures = httpx.get(f"{address}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+            if ANSWERED in figures.text:
+                break
     # It has not asked in vain: rows were answered from the store, and given.
-    assert 'route="/v1/predict",status="200"' in figures.text
+    assert ANSWERED in figures.text
     assert 'status="422"' in figures.text
     # On a busy machine a request may be too late, which is said (503); nothing else goes wrong.
     assert set(re.findall(r'status="(5..)"', figures.text)) <= {"503"}
