@@ -25,7 +25,6 @@ pipeline too; ``--definition citibike`` and ``fraud`` are short for those of the
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -36,10 +35,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import environments, ours, payments, replays  # noqa: E402
 from benchmarks.peers import flink  # noqa: E402
 from benchmarks.peers.outcome import PeerSkippedError, Rates  # noqa: E402
+from benchmarks.place import place  # noqa: E402
 from benchmarks.report import report  # noqa: E402
-from infra.broker import EmbeddedBroker  # noqa: E402
 from streams.errors import KappaError  # noqa: E402
-from streams.settings import Settings  # noqa: E402
 from streams.topics import KEEP_FOREVER, TopicSpec, ensure_topics  # noqa: E402
 
 PYTHON_PEERS = {
@@ -80,15 +78,8 @@ def main() -> None:
     """Measure, print a table, and with --json one object on the last line."""
     options = arguments()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings()
-        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
-        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
-        try:
-            results = measure(bootstrap, Path(folder), options)
-        finally:
-            if broker is not None:
-                broker.stop()
+    with place() as (bootstrap, folder):
+        results = measure(bootstrap, folder, options)
     results.figures["events"] = options.events
     results.figures["benchmark_s"] = round(time.monotonic() - began)
     report(

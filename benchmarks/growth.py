@@ -19,7 +19,6 @@ worker, so on two cores the second live worker has to share one with it.
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,12 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import ours, payments, replays
 from benchmarks.peers.outcome import Rates
+from benchmarks.place import place
 from benchmarks.report import report
 from features.engine.engine import FeatureEngine, warm_up
-from infra.broker import EmbeddedBroker
 from kappa import Count, Definition, Sum, Value
 from streams.batch import LogBatch
-from streams.settings import Settings
 from streams.topics import ensure_topics
 
 DEFINITION = Definition(
@@ -277,26 +275,19 @@ def main() -> None:
 
 def with_broker(events: int, figures: dict[str, float], skipped: dict[str, str]) -> None:
     """Add the figures of what needs a broker, or why there are none."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings()
-        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
-        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
+    with place() as (bootstrap, folder):
         try:
-            try:
-                grown = end_to_end(bootstrap, Path(folder), events)
-                figures |= grown
-                for kind in ("live", "replay"):
-                    names = [name for name in grown if name.startswith(kind)]
-                    figures[f"{kind}_flat"] = flatness(grown, names)
-            except ours.MeasuringError as error:
-                skipped["live_flat"] = skipped["replay_flat"] = str(error)
-            try:
-                figures |= two_workers(bootstrap, Path(folder), 4 * events)
-            except ours.MeasuringError as error:
-                skipped["two_replays_times_one"] = str(error)
-        finally:
-            if broker is not None:
-                broker.stop()
+            grown = end_to_end(bootstrap, folder, events)
+            figures |= grown
+            for kind in ("live", "replay"):
+                names = [name for name in grown if name.startswith(kind)]
+                figures[f"{kind}_flat"] = flatness(grown, names)
+        except ours.MeasuringError as error:
+            skipped["live_flat"] = skipped["replay_flat"] = str(error)
+        try:
+            figures |= two_workers(bootstrap, folder, 4 * events)
+        except ours.MeasuringError as error:
+            skipped["two_replays_times_one"] = str(error)
 
 
 if __name__ == "__main__":

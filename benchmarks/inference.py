@@ -15,7 +15,6 @@ tenth of the records. ``*_batch_N`` are rows per second of the network alone, in
 
 import argparse
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import environments, flagship_model  # noqa: E402
 from benchmarks.peers.outcome import PeerSkippedError  # noqa: E402
+from benchmarks.place import place  # noqa: E402
 from benchmarks.report import report  # noqa: E402
 from examples.citibike import pipeline  # noqa: E402
 from features.records import FeatureCodec, FeatureRows  # noqa: E402
-from infra.broker import EmbeddedBroker  # noqa: E402
 from serving.inference.answers import Predict  # noqa: E402
 from serving.inference.histories import history_keeper  # noqa: E402
 from serving.inference.loading import Loaded  # noqa: E402
@@ -95,15 +94,8 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings()
-        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
-        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
-        try:
-            results = measure(bootstrap, Path(folder), options)
-        finally:
-            if broker is not None:
-                broker.stop()
+    with place() as (bootstrap, folder):
+        results = measure(bootstrap, folder, options)
     report(
         "Inference: feature records to committed predictions, per second",
         results.figures,

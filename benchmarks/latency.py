@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,8 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import ours, payments  # noqa: E402
 from benchmarks.hops.timing import Arrivals, Sender, percentiles  # noqa: E402
-from infra.broker import EmbeddedBroker  # noqa: E402
-from streams.settings import Settings  # noqa: E402
+from benchmarks.place import place  # noqa: E402
 from streams.topics import KEEP_FOREVER, TopicSpec, ensure_topics  # noqa: E402
 
 SPEC = "benchmarks.payments:same"
@@ -46,17 +44,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings()
-        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
-        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
-        try:
-            figures = measure(
-                bootstrap, Path(folder), options.rate, options.seconds, options.rounds
-            )
-        finally:
-            if broker is not None:
-                broker.stop()
+    with place() as (bootstrap, folder):
+        figures = measure(bootstrap, folder, options.rate, options.seconds, options.rounds)
     print_table(figures)
     if options.json:
         print(json.dumps(figures))

@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -32,16 +31,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.inference import CHUNK, PARTITIONS, random_rows  # noqa: E402
+from benchmarks.place import place  # noqa: E402
 from benchmarks.report import report  # noqa: E402
 from examples.citibike import TripEnd, pipeline  # noqa: E402
 from features.records import FeatureCodec, FeatureRows  # noqa: E402
-from infra.broker import EmbeddedBroker  # noqa: E402
 from serving.monitoring.worker import MonitorWorker  # noqa: E402
 from streams.collector import rare_collections  # noqa: E402
 from streams.control import ControlWriter  # noqa: E402
 from streams.kafka_client import producer  # noqa: E402
 from streams.replay import offset_bounds  # noqa: E402
-from streams.settings import Settings  # noqa: E402
 from streams.topics import Topics, ensure_topics  # noqa: E402
 from streams.wire import Advance, Prediction, Registered, Source, StageChanged, Times  # noqa: E402
 from training.answers import Answers  # noqa: E402
@@ -62,15 +60,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings()
-        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
-        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
-        try:
-            figures = measure(bootstrap, Path(folder), options.events)
-        finally:
-            if broker is not None:
-                broker.stop()
+    with place() as (bootstrap, folder):
+        figures = measure(bootstrap, folder, options.events)
     report(
         "The monitor: predictions a second on one core, and microseconds of each per part",
         figures,

@@ -12,7 +12,6 @@ this process; the broker's own are not counted.
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,15 +22,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.place import place
 from benchmarks.report import report
 from features.aggregations import Count, Mean, Sum
 from features.definition import Category, Definition, HourOfDay, Number
 from features.records import FeatureCodec, FeatureRows
-from infra.broker import EmbeddedBroker
 from streams.expressions import Value
 from streams.kafka_client import producer
 from streams.replay import offset_bounds, read_ranges
-from streams.settings import Settings
 from streams.stream import EventStream, LabelStream
 from streams.topics import Topics, ensure_topics
 from training.dataset.build_examples import Bounds, build_examples
@@ -93,15 +91,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings()
-        broker = None if settings.bootstrap_servers else EmbeddedBroker(Path(folder))
-        bootstrap = settings.bootstrap_servers or (broker.start() if broker else "")
-        try:
-            figures = measure(bootstrap, Path(folder), options.events)
-        finally:
-            if broker is not None:
-                broker.stop()
+    with place() as (bootstrap, folder):
+        figures = measure(bootstrap, folder, options.events)
     report("Replay: feature records per second of one core", figures, GOALS, PACKAGES, options.json)
 
 
