@@ -7,6 +7,7 @@ input: the values since they began anew, of which they are a function, at most :
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ TOLERATED = 0.1
 """Page-Hinkley forgives a rise of so many standard deviations."""
 
 
-class _Replayed:
+class _Replayed(ABC):
     """What both have in common: the input is kept, and gone through again after a restart, or where
     the rate has become lower.
 
@@ -50,13 +51,13 @@ class _Replayed:
         self._kept: list[float] = []
         self._make()
 
+    @abstractmethod
     def _make(self) -> None:
         """Make the detector of river anew."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _feed(self, value: float) -> bool:
         """Give it a value; returns whether there is an alarm."""
-        raise NotImplementedError
 
     def update(self, values: Floats, dispersion: float = 1.0) -> int | None:
         """Take values up to the first alarm and return its index; see the protocol."""

@@ -1,7 +1,10 @@
 """What the monitor is made of: watches, each of which keeps sums over steps and judges windows."""
 
+# ruff: noqa: B027 (what a watch has no use for it leaves empty)
+
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +37,7 @@ class Answered:
         return Answered(self.scores[chosen], self.versions[chosen], self.event_times_ms[chosen])
 
 
-class Watch:
+class Watch(ABC):
     """One thing looked at. Pure: a fold over what is added, the same whatever the order in which
     records of one step come and however batches are cut; only integers are summed, or what depends
     on an order is put into one (by time, partition, offset) when the step closes.
@@ -61,17 +64,17 @@ class Watch:
         """Forget what came by :meth:`add_features`: from where a window can still reach, it is
         added again, as it was or as another definition has it."""
 
+    @abstractmethod
     def close(self, live: LiveModel, end_ms: int) -> list[Finding]:
         """Judge the windows that end at ``end_ms``."""
-        raise NotImplementedError
 
     def forget(self, before_ms: int) -> None:
         """Steps that begin before are in no window any more."""
 
+    @abstractmethod
     def snapshot(self) -> tuple[Any, Mapping[str, NDArray[Any]]]:
         """Return (JSON, arrays)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, content: Any, arrays: Mapping[str, NDArray[Any]], /) -> None:
         """Take over what :meth:`snapshot` returned, of a watch declared in the same way."""
-        raise NotImplementedError
