@@ -88,3 +88,17 @@ def label_rows(event_ids: list[str], labels: list[float], times_ms: list[int]) -
         np.arange(n),
         np.arange(n),
     )
+
+
+def part_of(rows: FeatureRows, part: slice) -> FeatureRows:
+    """Return some of the rows, as a later or an earlier read would have had them."""
+    return FeatureRows(
+        rows.partition,
+        rows.event_ids[part],
+        rows.entities[part],
+        rows.event_times_ms[part],
+        rows.source_offsets[part],
+        rows.numeric[part],
+        [column[part] for column in rows.categories],
+        [column[part] for column in rows.groups],
+    )

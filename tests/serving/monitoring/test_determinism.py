@@ -19,7 +19,7 @@ from serving.monitoring.judging import LiveModel
 from serving.monitoring.label_records import LabelRows
 from serving.monitoring.state import Closing, MonitorState
 from serving.spec import ConceptDrift, DataDrift, Fairness, Performance, PredictionDrift
-from tests.serving.monitored import DAY, DEFINITION, HOUR, START, feature_rows, label_rows
+from tests.serving.monitored import DAY, DEFINITION, HOUR, START, feature_rows, label_rows, part_of
 from training.answers import Answers
 from training.networks.tasks import Binary
 from training.reference import Reference
@@ -95,7 +95,7 @@ def _partition(number: int, seed: int) -> Partition:
     labels = label_rows(ids, truth[chosen].tolist(), (times + wait)[chosen].tolist())
 
     def take_features(state: MonitorState, part: slice) -> None:
-        state.add_features(_part(rows, part), rows.source_offsets[part] + 1)
+        state.add_features(part_of(rows, part), rows.source_offsets[part] + 1)
 
     def take_answers(state: MonitorState, part: slice) -> None:
         state.add_predictions(rows.event_ids[part], scores[part], versions[part], times[part])
@@ -105,19 +105,6 @@ def _partition(number: int, seed: int) -> Partition:
 
     features, answers = Stream(times, take_features), Stream(times, take_answers)
     return Partition(rows, (features, answers, Stream(labels.times_ms, take_labels)))
-
-
-def _part(rows: FeatureRows, part: slice) -> FeatureRows:
-    return FeatureRows(
-        rows.partition,
-        rows.event_ids[part],
-        rows.entities[part],
-        rows.event_times_ms[part],
-        rows.source_offsets[part],
-        rows.numeric[part],
-        [column[part] for column in rows.categories],
-        [column[part] for column in rows.groups],
-    )
 
 
 def _labels(rows: LabelRows, part: slice) -> LabelRows:
@@ -158,7 +145,7 @@ class Course:
         if len(self.told) == SWITCH:
             self._live = LIVE[2]
             read = [
-                _part(rows, slice(0, at))
+                part_of(rows, slice(0, at))
                 for rows, at in zip(self._rows, self._at[::3], strict=True)
             ]
             self.state.recount(self._live, read)

@@ -16,7 +16,7 @@ from serving.monitoring.judging import LiveModel
 from serving.monitoring.label_records import LabelRows
 from serving.monitoring.state import Closing, MonitorState
 from serving.spec import DataDrift, Performance
-from tests.serving.monitored import DAY, DEFINITION, HOUR, START, feature_rows, label_rows
+from tests.serving.monitored import DAY, DEFINITION, HOUR, START, feature_rows, label_rows, part_of
 from training.networks.tasks import MultiClass, Regression, Task
 from training.reference import Reference
 from training.spec import Training
@@ -43,19 +43,6 @@ def _rows(partition: int, seed: int) -> FeatureRows:
     return feature_rows(partition, times.tolist(), rng.normal(0.5, 1, EVENTS).tolist())
 
 
-def _slice(rows: FeatureRows, part: slice) -> FeatureRows:
-    return FeatureRows(
-        rows.partition,
-        rows.event_ids[part],
-        rows.entities[part],
-        rows.event_times_ms[part],
-        rows.source_offsets[part],
-        rows.numeric[part],
-        [column[part] for column in rows.categories],
-        [column[part] for column in rows.groups],
-    )
-
-
 def _cuts(n: int, random: Random) -> list[slice]:
     edges = sorted({0, n, *(random.randrange(n) for _ in range(4))})
     return [slice(a, b) for a, b in pairwise(edges)]
@@ -72,7 +59,7 @@ def _inputs(seed: int, random: Random) -> list[list[Step]]:
             [float(i % 3 == 0) for i in range(EVENTS)],
             (rows.event_times_ms + HOUR).tolist(),
         )
-        streams.append([_add_features(_slice(rows, c)) for c in _cuts(EVENTS, random)])
+        streams.append([_add_features(part_of(rows, c)) for c in _cuts(EVENTS, random)])
         streams.append([_add_answers(rows, scores, c) for c in _cuts(EVENTS, random)])
         streams.append([_add_labels(labels, c, partition) for c in _cuts(EVENTS, random)])
     return streams
