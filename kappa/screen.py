@@ -1,5 +1,6 @@
 """What the demo shows: a live panel on a terminal, plain lines elsewhere; and the summary."""
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -115,7 +116,7 @@ def print_summary(summary: dict[str, Any], home: Path) -> None:
         console.print(line, highlight=False)
     console.print(
         f"{summary['events']:,} events and {summary['labels']:,} labels in "
-        f"{summary['seconds']:.0f} s. To look around: KAPPA_HOME={home} kappa dashboard "
+        f"{summary['seconds']:.0f} s. To look around: KAPPA_HOME={home} {command()} dashboard "
         "(or alerts, predictions, audit, replay)",
         highlight=False,
         soft_wrap=True,
@@ -211,3 +212,8 @@ def _time(time_ms: int, timezone: str) -> str:
         return "-"
     local = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(ZoneInfo(timezone))
     return local.strftime("%Y-%m-%d %H:%M")
+
+
+def command() -> str:
+    """Return how this program was called: ``uv run`` sets UV for what it runs."""
+    return "uv run kappa" if "UV" in os.environ else "kappa"

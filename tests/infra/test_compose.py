@@ -14,13 +14,14 @@ import yaml
 from infra.kafka_jars import KAFKA_VERSION
 from infra.roles import HEALTH, SKEW
 from infra.supervisor import ROLES
+from serving.dashboard.options import DashboardOptions
 from streams.settings import Settings
 from tests.kafka_container import engine_answers
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = (*ROLES, SKEW, HEALTH)
 OURS = (*WORKERS, "mlflow")
-BY_PROFILE = {"serve", "prometheus", "grafana"}
+BY_PROFILE = {"serve", "dashboard", "prometheus", "grafana"}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,31 @@ def test_the_http_service_is_asked_for_and_wants_a_token_by_file(
     assert services["serve"]["secrets"] == ["serve_token"]
 
 
+def test_the_page_is_asked_for_and_its_options_are_taken(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    result = compose("--profile", "dashboard", "config", KAPPA_DASHBOARD_TOKEN_FILE=str(token))
+    assert result.returncode == 0, result.stderr
+    content = yaml.safe_load(result.stdout)
+    page = content["services"]["dashboard"]
+    assert page["environment"]["KAPPA_DASHBOARD_TOKEN_FILE"] == "/run/secrets/dashboard_token"  # noqa: S105
+    assert content["secrets"]["dashboard_token"]["file"] == str(token)
+    command, *words = page["command"]
+    assert command == "dashboard"
+    assert "--remote" in words
+    said = [word for word in words if word != "--remote"]
+    pairs = list(zip(said[::2], said[1::2], strict=True))
+    names = tuple(value for option, value in pairs if option == "--name")
+    options = DashboardOptions(dict(pairs)["--host"], 8790, "t" * 64, remote=True, names=names)
+    # A browser on the machine asks by one of these names, and has to log in.
+    assert options.is_own("127.0.0.1")
+    assert options.is_own("localhost")
+    assert not options.is_own("elsewhere.example.org")
+    assert not options.local
+    assert services["dashboard"]["profiles"] == ["dashboard"]
+
+
 def test_the_environment_names_settings_that_exist(services: dict[str, dict[str, Any]]) -> None:
     known = {f"KAPPA_{name.upper()}" for name in Settings.model_fields}
     known |= {str(field.validation_alias) for field in Settings.model_fields.values()}
@@ -103,7 +129,7 @@ def test_the_broker_is_the_one_that_tests_run_against(services: dict[str, dict[s
 
 def test_nothing_is_published_beyond_this_machine(services: dict[str, dict[str, Any]]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(ports) == 6
+    assert len(ports) == 7
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
