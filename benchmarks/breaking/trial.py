@@ -38,6 +38,7 @@ AGAIN = 50
 ROLE = "inference"
 _POLL_S = 0.05
 _END_S = 90.0
+_SAYS_S = 2.0
 _WAITS_S = 5.0
 """So long nobody meets a fault, then there are too few records, and more are released."""
 
@@ -235,14 +236,19 @@ class Trial:
             if slot.process is None:
                 continue
             slot.process.terminate()
-            status = slot.process.wait(_END_S)
+            try:
+                status = slot.process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                slot.process.send_signal(signal.SIGUSR1)  # it says where its threads stand
+                time.sleep(_SAYS_S)
+                raise TrialError(f"{slot.name} does not end: {self._told()}") from None
             if status:
                 raise TrialError(f"{slot.name} ended with status {status}: {self._told()}")
 
     def _told(self) -> str:
         """Return the ends of the workers' logs."""
         ends = [(self._folder / f"{slot.name}.log") for slot in self._slots]
-        return "\n".join(path.read_text()[-1_500:] for path in ends if path.exists())
+        return "\n".join(path.read_text()[-6_000:] for path in ends if path.exists())
 
 
 def _is_stopped(pid: int) -> bool:
