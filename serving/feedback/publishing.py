@@ -14,10 +14,11 @@ from itertools import repeat
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from serving.inference.stretches import Outgoing, Place
-from serving.inference.time_limit import TimeLimit
+from streams.closing import close_client
 from streams.errors import BrokerError
 from streams.group_offsets import coordinated
 from streams.kafka_client import consumer, producer
+from streams.time_limit import TimeLimit
 
 CALL_TIMEOUT_S = 30.0
 TRANSACTION_TIMEOUT_MS = 60_000
@@ -110,11 +111,12 @@ class Publisher:
         """Let go of the connections; what was not committed is nobody's."""
         with suppress(KafkaException):
             self._producer.purge()
-            self._producer.close()
-        self._group.close()
+            close_client(self._producer, "producer of outcomes")
+        close_client(self._group, "consumer of outcomes")
         self._limit.close()
 
     def drop(self) -> None:
         """Let go after a failure: closing would try to end a transaction that nobody knows of."""
         self._producer.purge()
+        close_client(self._group, "consumer of outcomes")
         self._limit.close()

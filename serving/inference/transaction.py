@@ -38,9 +38,10 @@ from confluent_kafka import (
 )
 
 from serving.inference.stretches import Outgoing, Place, Position, Record, Taken, sort_out
-from serving.inference.time_limit import TimeLimit
+from streams.closing import close_client
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
+from streams.time_limit import TimeLimit
 
 IDLE_S = 0.05
 MAX_BATCH_BYTES = 16 << 20
@@ -184,9 +185,9 @@ class TransactionalHop:
     def close(self) -> None:
         """Close the connections; what was taken and not committed is left to the next worker."""
         self._closing = True
-        self._consumer.close()
+        close_client(self._consumer, f"consumer of {self._group}")
         with suppress(KafkaException):  # one that was fenced meanwhile says so as it closes
-            self._producer.close()
+            close_client(self._producer, f"producer of {self._group}")
         self._limit.close()
 
     # --- the steps of a commit -------------------------------------------------------------------
@@ -259,11 +260,11 @@ class TransactionalHop:
             ) from failure
         # Not closed: that would try to abort, which is over for a fenced producer. It is dropped.
         self._producer.purge()
-        self._consumer.close()
+        close_client(self._consumer, f"consumer of {self._group}")
         self._open()
 
     def _open(self) -> None:
-        self._revoked()
+        self._hold_nothing()
         self._producer = self._new_producer()
         self._consumer: Consumer = consumer(
             self._bootstrap,
@@ -299,11 +300,12 @@ class TransactionalHop:
             ) from error
         return client
 
-    # --- membership; called by the client inside consume and close, never inside a transaction ----
+    # --- membership; called by the client inside consume and close, never inside a transaction; one
+    # that was left behind as it closed may call late, from its own thread -------------------------
 
     def _assigned(self, client: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._closing:  # it had not joined yet; a client that closes can't ask for positions
-            client.assign([])
+        if self._closing or client is not self._consumer:
+            client.assign([])  # it had not joined yet; a client that closes can't ask for positions
             return
         held = sorted(at.partition for at in partitions)
         wanted = [TopicPartition(topic, p) for topic in self.inputs for p in held]
@@ -318,7 +320,11 @@ class TransactionalHop:
         self.assignments += 1
         client.assign([])
 
-    def _revoked(self, *_: object) -> None:
+    def _revoked(self, client: Consumer, _: list[TopicPartition]) -> None:
+        if client is self._consumer:
+            self._hold_nothing()
+
+    def _hold_nothing(self) -> None:
         self.held, self.positions, self.committed = [], {}, {}
 
     # --- reading --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from features.definition import Definition
 from streams.clock import Clock, SystemClock
+from streams.closing import close_client
 from streams.control import decode_command
 from streams.errors import BrokerError, KappaError
 from streams.kafka_client import consumer
@@ -99,7 +100,7 @@ class Trainer:
                 if self._schedule is not None and self._commands.assignment():
                     self._schedule.ask_when_due()
         finally:
-            self._commands.close()
+            close_client(self._commands, "consumer of commands")
             self._answers.close()
             if self._schedule is not None:
                 self._schedule.close()

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from features.records import FeatureCodec
 from serving.inference import transaction
 from serving.inference.stretches import Outgoing, Position
 from serving.inference.transaction import TransactionalHop
+from streams import kafka_client
 from streams.errors import BrokerError
 from streams.kafka_client import consumer, producer
 from streams.replay import offset_bounds, read_ranges
@@ -276,3 +278,47 @@ def wait_without_name(hop: TransactionalHop) -> None:
     while hop._consumer.memberid():
         assert time.monotonic() < deadline, "the client takes itself for a member"
         time.sleep(0.02)
+
+
+class Late:
+    """Of the consumers, the first one to be closed does so when it is ``released``."""
+
+    def __init__(self) -> None:
+        self.released, self.closed = threading.Event(), threading.Event()
+        self.begun: Consumer | None = None
+
+    def kind(self) -> type[Consumer]:
+        """Return the class that its consumers are of."""
+        late = self
+
+        class ClosesLate(Consumer):
+            def close(self) -> None:
+                first = late.begun is None
+                late.begun = late.begun or self
+                assert not first or late.released.wait(60)
+                super().close()
+                if first:
+                    late.closed.set()
+
+        return ClosesLate
+
+
+def test_a_consumer_that_does_not_close_is_left_behind(
+    bootstrap: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late()
+    monkeypatch.setattr(kafka_client, "Consumer", late.kind())
+    emit(bootstrap, topics, 0, range(10))
+    with hop_of(bootstrap, topics) as hop:
+        assert next_reached(hop) == {0: 10}
+        nowhere = answer(topics.predictions, b"nowhere", partition=99)
+        assert not hop.commit([nowhere], {(topics.features, 0): Position(10, 9)})
+        assert next_reached(hop) == {0: 10}
+        assert late.begun is not None
+        assert not late.closed.is_set()
+        late.released.set()
+        assert late.closed.wait(30)
+        assert hop.held == list(range(PARTITIONS))
+        kept = answer(topics.predictions, b"kept")
+        assert hop.commit([kept], {(topics.features, 0): Position(10, 9)})
+    assert committed_values(bootstrap, topics.predictions) == [b"kept"]

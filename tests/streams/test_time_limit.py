@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serving.inference.time_limit import TimeLimit
+from streams.time_limit import TimeLimit
 
 
 def test_calls_run_in_order_and_raise_what_they_raise() -> None:
