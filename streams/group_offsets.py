@@ -15,6 +15,7 @@ from typing import TypeVar
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.closing import close_client
 from streams.errors import BrokerError, StateError
 from streams.kafka_client import consumer
 
@@ -101,7 +102,7 @@ class GroupOffsets:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        close_client(self._client, f"client of {self._group}")
 
 
 def coordinated(ask: Callable[[], T]) -> T:

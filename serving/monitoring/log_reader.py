@@ -8,6 +8,7 @@ from itertools import groupby
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.batch import LogBatch
+from streams.closing import close_client
 from streams.errors import BrokerError
 from streams.kafka_client import consumer
 from streams.replay import to_batch
@@ -65,7 +66,7 @@ class LogReader:
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close()
+        close_client(self._consumer, f"consumer of {self.topic}")
 
     def _take_event(self, message: Message[bytes, bytes]) -> None:
         error, offset, partition = message.error(), message.offset(), message.partition()
